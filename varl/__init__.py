@@ -1,0 +1,157 @@
+"""varl: variational reinforcement learning in JAX.
+
+Every algorithm is a point in prior × posterior × value × temperature, each axis a few pure functions and one train-step
+transform over its own parameter groups. The names below load on first use, so that `import varl` is quick.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_MEMBERS = {
+  "varl.types": (
+    "Agent",
+    "AgentState",
+    "Batch",
+    "Design",
+    "Particles",
+    "Posterior",
+    "Prior",
+    "Spec",
+    "Temperature",
+    "TrainStep",
+    "Transition",
+    "Value",
+  ),
+  "varl.step": ("assign", "chain", "copy", "descend", "every", "joint", "track"),
+  "varl.design": ("agent",),
+  "varl.settings": ("Settings",),
+  "varl.trainer": ("Trainer", "TrainerState", "make_trainer"),
+  "varl.evaluate": ("evaluator",),
+  "varl.training": ("Diverged", "Run", "resume", "train"),
+  "varl.export": ("Policy", "load_policy", "save_policy"),
+}
+_MODULES = (
+  "agents",
+  "checkpoint",
+  "duals",
+  "envs",
+  "losses",
+  "networks",
+  "normalize",
+  "plots",
+  "policies",
+  "posteriors",
+  "presets",
+  "priors",
+  "replay",
+  "rollout",
+  "temperatures",
+  "values",
+)
+_HOME = {name: module for module, names in _MEMBERS.items() for name in names}
+
+__all__ = [
+  "Agent",
+  "AgentState",
+  "Batch",
+  "Design",
+  "Diverged",
+  "Particles",
+  "Policy",
+  "Posterior",
+  "Prior",
+  "Run",
+  "Settings",
+  "Spec",
+  "Temperature",
+  "TrainStep",
+  "Trainer",
+  "TrainerState",
+  "Transition",
+  "Value",
+  "agent",
+  "agents",
+  "assign",
+  "chain",
+  "checkpoint",
+  "copy",
+  "descend",
+  "duals",
+  "envs",
+  "evaluator",
+  "every",
+  "joint",
+  "load_policy",
+  "losses",
+  "make_trainer",
+  "networks",
+  "normalize",
+  "plots",
+  "policies",
+  "posteriors",
+  "presets",
+  "priors",
+  "replay",
+  "resume",
+  "rollout",
+  "save_policy",
+  "temperatures",
+  "track",
+  "train",
+  "values",
+]
+
+if TYPE_CHECKING:
+  from varl import (
+    agents,
+    checkpoint,
+    duals,
+    envs,
+    losses,
+    networks,
+    normalize,
+    plots,
+    policies,
+    posteriors,
+    presets,
+    priors,
+    replay,
+    rollout,
+    temperatures,
+    values,
+  )
+  from varl.design import agent
+  from varl.evaluate import evaluator
+  from varl.export import Policy, load_policy, save_policy
+  from varl.settings import Settings
+  from varl.step import assign, chain, copy, descend, every, joint, track
+  from varl.training import Diverged, Run, resume, train
+  from varl.trainer import Trainer, TrainerState, make_trainer
+  from varl.types import (
+    Agent,
+    AgentState,
+    Batch,
+    Design,
+    Particles,
+    Posterior,
+    Prior,
+    Spec,
+    Temperature,
+    TrainStep,
+    Transition,
+    Value,
+  )
+
+
+def __getattr__(name: str) -> Any:
+  if name in _HOME:
+    return getattr(importlib.import_module(_HOME[name]), name)
+  if name in _MODULES:
+    return importlib.import_module(f"varl.{name}")
+  raise AttributeError(f"module 'varl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+  return sorted(__all__)

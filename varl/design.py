@@ -1,0 +1,95 @@
+"""The one place where the four axes are glued into an agent."""
+
+import jax
+import jax.numpy as jnp
+
+from varl import normalize
+from varl.policies import Head
+from varl.step import joint, stream_key
+from varl.types import (
+  Agent,
+  AgentState,
+  Array,
+  Batch,
+  Carry,
+  Design,
+  Extras,
+  Key,
+  Metrics,
+  Observation,
+  Params,
+  Spec,
+  Transition,
+)
+
+NORMALIZER = "normalizer"
+"""The parameter group of the running observation moments."""
+
+
+def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: bool = True) -> Agent:
+  """Glues a design into an agent.
+
+  One update is `joint` of the axes' steps: value, posterior, prior and temperature all read the same old parameters, as
+  Haarnoja's, Brax's and Acme's implementations do. Every function of the axes sees normalised observations.
+
+  Args:
+    design: prior × posterior × value × temperature.
+    spec: the environment's sizes.
+    head: the policy's head, which knows the action space.
+    normalize_observations: whether running moments (group "normalizer") scale the observations.
+
+  Raises:
+    ValueError: two axes that name one parameter group, or write one.
+  """
+  axes = (design.value, design.posterior, design.prior, design.temperature)
+  steps = [axis.step(design) for axis in axes if axis.step is not None]
+  update_all = joint(*steps)
+
+  def init(key: Key) -> AgentState:
+    params: dict[str, object] = {NORMALIZER: normalize.init(spec.observation_size)} if normalize_observations else {}
+    for name, axis in zip(("value", "posterior", "prior", "temperature"), axes, strict=True):
+      groups = axis.init(stream_key(key, name))
+      twice = sorted(groups.keys() & params.keys())
+      if twice:
+        raise ValueError(f"the design's {name} names the parameter groups {twice}, which another part has already")
+      params |= groups
+    return AgentState(params, update_all.init(params))
+
+  def scale(params: Params, obs: Observation) -> Observation:
+    return normalize.apply(params[NORMALIZER], obs) if normalize_observations else obs
+
+  def act(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    return design.posterior.act(design, params, carry, scale(params, obs), key)
+
+  def mode(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    return design.posterior.mode(design, params, carry, scale(params, obs), key)
+
+  def update(state: AgentState, batch: Batch, key: Key) -> tuple[AgentState, Metrics]:
+    batch = batch._replace(obs=scale(state.params, batch.obs), next_obs=scale(state.params, batch.next_obs))
+    params, step, metrics = update_all.step(state.params, state.step, batch, key)
+    return AgentState(params, step), {**metrics, "alpha": design.temperature.value(params)}
+
+  def observe(state: AgentState, transitions: Transition, valid: Array) -> AgentState:
+    if not normalize_observations:
+      return state
+    moments = normalize.update(state.params[NORMALIZER], transitions.obs, valid, axis=design.axis)
+    return state._replace(params={**state.params, NORMALIZER: jax.lax.stop_gradient(moments)})
+
+  def warm_up(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    _, carry, extras = act(params, carry, obs, key)
+    action = head.uniform(key, obs.shape[:-1])
+    if "log_prob" in extras:  # of the behaviour, for off-policy corrections: here the uniform's
+      extras = {**extras, "log_prob": jnp.full_like(extras["log_prob"], head.uniform_log_prob)}
+    return action, carry, extras
+
+  return Agent(
+    spec=spec,
+    init=init,
+    act=act,
+    mode=mode,
+    update=update,
+    execute=head.execute,
+    carry=design.posterior.carry,
+    warm_up=None if head.uniform is None else warm_up,
+    observe=observe,
+  )

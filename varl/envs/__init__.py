@@ -1,0 +1,46 @@
+"""Environments: anything with Brax's interface, by name or as an object, in batches that reset themselves.
+
+Importing this imports neither Brax nor JAX; what needs them is loaded on first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from varl.envs import catalog
+from varl.envs.registry import make, names, register
+
+if TYPE_CHECKING:
+  from varl.envs import toys
+  from varl.envs.base import Environment, State, check, spec
+  from varl.envs.vector import TimeStep, VectorEnv, VectorState, observe, vectorize
+
+__all__ = [
+  "Environment",
+  "State",
+  "TimeStep",
+  "VectorEnv",
+  "VectorState",
+  "catalog",
+  "check",
+  "make",
+  "names",
+  "observe",
+  "register",
+  "spec",
+  "toys",
+  "vectorize",
+]
+
+_LAZY = {
+  "varl.envs.base": ("Environment", "State", "check", "spec"),
+  "varl.envs.vector": ("TimeStep", "VectorEnv", "VectorState", "observe", "vectorize"),
+}
+
+
+def __getattr__(name: str) -> Any:
+  if name == "toys":
+    return importlib.import_module("varl.envs.toys")
+  for module, members in _LAZY.items():
+    if name in members:
+      return getattr(importlib.import_module(module), name)
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

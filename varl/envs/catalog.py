@@ -1,0 +1,88 @@
+"""The names of the environments that come with varl, as a plain table: importing this imports neither JAX nor Brax."""
+
+import difflib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+BACKENDS = ("generalized", "spring", "positional", "mjx")
+"""Brax's physics backends."""
+
+
+class Entry(NamedTuple):
+  """What can be said of an environment without loading it.
+
+  Attributes:
+    description: one line.
+    observation_size: length of the observation vector.
+    action_size: number of action dimensions, or of actions where discrete.
+    backends: the physics backends it runs on, the default first; `()` where it has none to choose.
+    source: "brax", or the class in `varl.envs.toys`.
+    broken: why it cannot be used with some supported versions; "" where nothing is known to be wrong.
+  """
+
+  description: str
+  observation_size: int
+  action_size: int
+  backends: tuple[str, ...] = BACKENDS
+  source: str = "brax"
+  broken: str = ""
+
+
+CATALOG: dict[str, Entry] = {
+  "ant": Entry("four-legged robot, runs forward", 27, 8),
+  "fast": Entry("trivial environment without physics (takes any backend), for tests", 2, 1),
+  "halfcheetah": Entry("planar two-legged runner, runs forward", 17, 6),
+  "hopper": Entry("planar one-legged robot, hops forward", 11, 3),
+  "humanoid": Entry("two-legged robot with arms, walks forward", 244, 17),
+  "humanoidstandup": Entry("the same robot, lying down, stands up", 244, 17),
+  "inverted_pendulum": Entry("cart that balances a pole", 4, 1),
+  "inverted_double_pendulum": Entry("cart that balances two linked poles", 8, 1),
+  "pusher": Entry("seven-joint arm, pushes an object to a goal", 23, 7),
+  "reacher": Entry("two-link arm, brings its tip to a target", 11, 2),
+  "swimmer": Entry(
+    "three-link chain, swims forward in a viscous fluid",
+    8,
+    2,
+    backends=("generalized",),
+    broken=(
+      "Brax's fluid model calls jnp.clip with a_min, an argument that the installed JAX no longer has; "
+      "swimmer needs an older JAX or a corrected Brax"
+    ),
+  ),
+  "walker2d": Entry("planar two-legged robot, walks forward", 17, 6),
+  "point_mass": Entry("damped point mass on a plane, pushed to the origin", 4, 2, (), "PointMass"),
+  "linear_quadratic": Entry(
+    "linear dynamics, quadratic cost, unbounded actions; solved in closed form", 2, 1, (), "LinearQuadratic"
+  ),
+  "chain": Entry("corridor with a distracting small reward; two discrete actions", 6, 2, (), "Chain"),
+}
+
+
+def suggest(name: str, names: Iterable[str]) -> tuple[str, ...]:
+  """Up to three of `names` that look like `name`, the nearest first; none where nothing is near."""
+  return tuple(difflib.get_close_matches(name.lower(), tuple(names), n=3, cutoff=0.5))
+
+
+def unknown_name(name: str, names: Iterable[str]) -> ValueError:
+  """The error for a `name` that is not among `names`: offers the nearest, or all where none is near."""
+  names = tuple(names)
+  near = suggest(name, names)
+  hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"
+  return ValueError(f"unknown environment {name!r}; {hint}")
+
+
+def check_name(name: str, backend: str | None = None) -> None:
+  """Checks the name of a catalogued environment and, where one is given, its backend; imports nothing heavy.
+
+  Raises:
+    ValueError: the name is not in the catalog (names near it are offered), or it does not run on the backend (those it
+      runs on are named).
+  """
+  if name not in CATALOG:
+    raise unknown_name(name, CATALOG)
+  allowed = CATALOG[name].backends
+  if backend is None or backend in allowed:
+    return
+  if not allowed:
+    raise ValueError(f"{name} has no physics backend to choose; got backend {backend!r}")
+  raise ValueError(f"{name} does not run on backend {backend!r}; it runs on {', '.join(allowed)}")

@@ -1,0 +1,146 @@
+"""From a name, or an object, to an environment."""
+
+import contextlib
+import importlib
+import io
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from varl.envs import catalog
+
+if TYPE_CHECKING:
+  from varl.envs.base import Environment
+
+_FACTORIES: dict[str, Callable[..., "Environment"]] = {}
+
+
+def names() -> tuple[str, ...]:
+  """Every name that `make` takes: the catalog's, then the registered ones."""
+  return tuple(dict.fromkeys((*catalog.CATALOG, *_FACTORIES)))
+
+
+def register(name: str, factory: Callable[..., "Environment"], *, overwrite: bool = False) -> None:
+  """Makes `make(name, ...)` call `factory`.
+
+  Args:
+    name: any name without a colon.
+    factory: called with the keyword arguments of `make`, and with `backend` where one was given; returns an environment.
+    overwrite: whether `name` may replace a name that is known already.
+
+  Raises:
+    ValueError: the name is taken or malformed, or the factory cannot be called.
+  """
+  if not isinstance(name, str) or not name or ":" in name:
+    raise ValueError(f"an environment's name is a non-empty string without a colon; got {name!r}")
+  if not callable(factory):
+    raise ValueError(f"factory of {name!r} must be callable; got {type(factory).__name__}")
+  if name in names() and not overwrite:
+    raise ValueError(f"environment {name!r} exists already; pass overwrite=True to replace it")
+  _FACTORIES[name] = factory
+
+
+def check_name(name: str, backend: str | None = None) -> None:
+  """Checks what `make` was asked for before anything heavy is imported.
+
+  A registered name and "package.module:factory" pass with any backend: their factory judges it.
+
+  Raises:
+    ValueError: as `varl.envs.catalog.check_name`, with the registered names among those offered.
+  """
+  if name in _FACTORIES or ":" in name:
+    return
+  if name not in catalog.CATALOG:
+    raise catalog.unknown_name(name, names())
+  catalog.check_name(name, backend)
+
+
+def make(env: "str | Environment", backend: str | None = None, **kwargs: Any) -> "Environment":
+  """An environment, checked.
+
+  Args:
+    env: a name of `names()`; or "package.module:factory", imported and called; or an environment, returned as it is.
+    backend: Brax's physics backend; None for the environment's own default, which is "generalized" for all of Brax's.
+    **kwargs: for the environment's constructor or factory.
+
+  Returns:
+    One environment (`varl.envs.vectorize` makes a batch of it).
+
+  Raises:
+    ValueError: an unknown name or backend, a factory that cannot be imported, an environment that is none, or one that
+      is known not to run with the installed versions.
+  """
+  from varl.envs import base
+
+  broken = ""
+  if not isinstance(env, str):
+    if backend is not None or kwargs:
+      given = ", ".join((["backend"] if backend is not None else []) + list(kwargs))
+      raise ValueError(f"an environment that is made already takes no further arguments; got {given}")
+    made = env
+  else:
+    check_name(env, backend)
+    if env in _FACTORIES or ":" in env:
+      factory = _FACTORIES[env] if env in _FACTORIES else _import(env)
+      made = factory(**kwargs) if backend is None else factory(backend=backend, **kwargs)
+    elif catalog.CATALOG[env].source == "brax":
+      broken = catalog.CATALOG[env].broken
+      made = _make_brax(env, backend or catalog.CATALOG[env].backends[0], kwargs)
+    else:
+      made = getattr(importlib.import_module("varl.envs.toys"), catalog.CATALOG[env].source)(**kwargs)
+  env_spec, state = base.inspect(made)
+  if broken:
+    try:
+      base.trace_step(made, env_spec, state)
+    except TypeError as error:
+      raise ValueError(f"{env} cannot be used here: {broken} ({error})") from error
+  return made
+
+
+def _import(name: str) -> Callable[..., "Environment"]:
+  """The factory "package.module:factory"."""
+  module_name, _, attribute = name.partition(":")
+  try:
+    factory = getattr(importlib.import_module(module_name), attribute)
+  except (ImportError, AttributeError, ValueError) as error:
+    raise ValueError(f"cannot import environment {name!r} (package.module:factory): {error}") from error
+  if not callable(factory):
+    raise ValueError(f"environment {name!r} must name a class or function; got {type(factory).__name__}")
+  return factory
+
+
+def _make_brax(name: str, backend: str, kwargs: dict[str, Any]) -> "Environment":
+  with _without_lines("Failed to import warp:", "Failed to import mujoco_warp:"):
+    envs = importlib.import_module("brax.envs")
+  with _without_mujoco_warning("'settotalmass' is deprecated"):
+    return envs.get_environment(name, backend=backend, **kwargs)
+
+
+@contextlib.contextmanager
+def _without_lines(*starts: str) -> Iterator[None]:
+  """Leaves out the lines printed to stdout that start with one of `starts`: MuJoCo prints that it found no Warp."""
+  printed = io.StringIO()
+  try:
+    with contextlib.redirect_stdout(printed):
+      yield
+  finally:
+    sys.stdout.write("".join(x for x in printed.getvalue().splitlines(keepends=True) if not x.startswith(starts)))
+
+
+@contextlib.contextmanager
+def _without_mujoco_warning(known: str) -> Iterator[None]:
+  """Leaves out MuJoCo's warnings that contain `known`; others become Python warnings.
+
+  MuJoCo writes its warnings from C, and to a file in the working directory, unless a handler is installed.
+  """
+  mujoco = importlib.import_module("mujoco")
+  before, messages = mujoco.get_mju_user_warning(), []
+  mujoco.set_mju_user_warning(messages.append)
+  try:
+    yield
+  finally:
+    mujoco.set_mju_user_warning(before)
+  for message in messages:
+    if known not in message:
+      warnings.warn(f"MuJoCo: {message}", RuntimeWarning, stacklevel=4)

@@ -1,0 +1,139 @@
+"""Small problems that step in microseconds, one of them with a closed-form answer."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from varl.envs.base import State
+from varl.types import Array
+
+
+class PointMass:
+  """A damped point mass on a plane, pushed to the origin.
+
+  v' = 0.8 v + 0.2 a, x' = clip(x + 0.2 v', -2, 2), reward = -min(|x'|, 2) / 2 in [-1, 0]. It starts at rest, uniformly
+  in [-1, 1]², and never ends by itself. Observation: x and v, `[4]`; action: `[2]` in [-1, 1].
+  """
+
+  observation_size = 4
+  action_size = 2
+
+  def reset(self, rng: Array) -> State:
+    """A mass at rest at a place drawn with the legacy key `rng`."""
+    position = jax.random.uniform(rng, (2,), minval=-1.0, maxval=1.0)
+    return self._state(position, jnp.zeros(2))
+
+  def step(self, state: State, action: Array) -> State:
+    """The mass after the push `action` `[2]`."""
+    position, velocity = state.obs[:2], state.obs[2:]
+    velocity = 0.8 * velocity + 0.2 * action
+    return self._state(jnp.clip(position + 0.2 * velocity, -2.0, 2.0), velocity)
+
+  def _state(self, position: Array, velocity: Array) -> State:
+    distance = jnp.sqrt(jnp.sum(position**2))
+    return State(
+      obs=jnp.concatenate([position, velocity]),
+      reward=-jnp.minimum(distance, 2.0) / 2.0,
+      done=jnp.zeros(()),
+      metrics={"distance": distance},
+    )
+
+
+class LinearQuadratic:
+  """Linear dynamics and quadratic cost, with unbounded actions: s' = As + Ba + w, r = -(sᵀQs + aᵀRa), w ~ N(0, noise² I).
+
+  The reward is that of the state the action was taken in. Starts at s ~ N(0, initial_std² I) and never ends by itself.
+  The default is a double integrator, s = (place, speed), controllable and on the edge of stability without control.
+
+  Args:
+    A: `[n, n]`. B: `[n, d]`. Q: `[n, n]`, symmetric, positive semi-definite. R: `[d, d]`, symmetric, positive definite.
+    noise: standard deviation of w, >= 0.
+    initial_std: standard deviation of the first state, >= 0.
+
+  Raises:
+    ValueError: shapes that do not fit, or matrices or deviations outside of what is said above.
+  """
+
+  action_bounds = None
+
+  def __init__(
+    self,
+    A: Any = ((1.0, 0.1), (0.0, 1.0)),
+    B: Any = ((0.0,), (0.1,)),
+    Q: Any = ((1.0, 0.0), (0.0, 0.1)),
+    R: Any = ((0.1,),),
+    noise: float = 0.05,
+    initial_std: float = 1.0,
+  ):
+    self.A, self.B, self.Q, self.R = (np.asarray(m, np.float32) for m in (A, B, Q, R))
+    self.noise, self.initial_std = float(noise), float(initial_std)
+    if self.B.ndim != 2:
+      raise ValueError(f"B must be a matrix [n, d]; got shape {self.B.shape}")
+    self.observation_size, self.action_size = n, d = self.B.shape
+    for name, matrix, size in (("A", self.A, n), ("Q", self.Q, n), ("R", self.R, d)):
+      if matrix.shape != (size, size):
+        raise ValueError(f"{name} must have shape {(size, size)} to go with B {self.B.shape}; got {matrix.shape}")
+    for name, matrix, least in (("Q", self.Q, -1e-6), ("R", self.R, 1e-12)):
+      if not np.allclose(matrix, matrix.T) or np.linalg.eigvalsh(matrix).min() < least:
+        kind = "positive semi-definite" if name == "Q" else "positive definite"
+        raise ValueError(f"{name} must be symmetric and {kind}; got {matrix.tolist()}")
+    for name, value in (("noise", self.noise), ("initial_std", self.initial_std)):
+      if not 0.0 <= value < float("inf"):
+        raise ValueError(f"{name} must be finite and >= 0; got {value}")
+
+  def reset(self, rng: Array) -> State:
+    """A first state and a noise stream, both drawn with the legacy key `rng`."""
+    start_key, noise_key = jax.random.split(jax.random.wrap_key_data(rng))
+    obs = self.initial_std * jax.random.normal(start_key, (self.observation_size,))
+    return State(obs=obs, reward=jnp.zeros(()), done=jnp.zeros(()), data=noise_key)
+
+  def step(self, state: State, action: Array) -> State:
+    """The state after `action` `[d]`, and the cost of the step."""
+    obs = state.obs
+    key, noise_key = jax.random.split(state.data)
+    noise = self.noise * jax.random.normal(noise_key, obs.shape)
+    return state.replace(
+      obs=self.A @ obs + self.B @ action + noise,
+      reward=-(obs @ self.Q @ obs + action @ self.R @ action),
+      data=key,
+    )
+
+
+class Chain:
+  """A discrete corridor of `length` cells: action 1 goes right, action 0 goes back to the first cell and pays 0.1.
+
+  The last cell pays 1 and ends the episode. Observation: the cell, one-hot `[length]`. Starts in the first cell.
+
+  Raises:
+    ValueError: `length` below 2.
+  """
+
+  discrete = True
+  action_size = 2
+
+  def __init__(self, length: int = 6):
+    if length < 2:
+      raise ValueError(f"length must be at least 2; got {length}")
+    self.observation_size = length
+
+  def reset(self, rng: Array) -> State:
+    """The first cell; the key is not needed."""
+    del rng
+    return self._state(jnp.int32(0), jnp.zeros(()))
+
+  def step(self, state: State, action: Array) -> State:
+    """The cell after `action` in {0, 1}."""
+    right = jnp.asarray(action) == 1
+    cell = jnp.where(right, state.data + 1, 0)
+    return self._state(cell, jnp.where(right, 1.0 * (cell == self.observation_size - 1), 0.1))
+
+  def _state(self, cell: Array, reward: Array) -> State:
+    return State(
+      obs=jax.nn.one_hot(cell, self.observation_size),
+      reward=reward,
+      done=(cell == self.observation_size - 1).astype(jnp.float32),
+      data=cell,
+    )
+

@@ -1,0 +1,73 @@
+"""Evaluation on environments and keys of its own."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from varl.envs.base import Environment
+from varl.envs.vector import observe, vectorize
+from varl.types import Agent, Array, Key, Metrics, Params
+
+
+def evaluator(
+  env: Environment,
+  agent: Agent,
+  *,
+  episodes: int,
+  episode_length: int = 1000,
+  action_repeat: int = 1,
+  stochastic: bool = False,
+) -> Callable[[Params, Key], Metrics]:
+  """Makes `evaluate(params, key)`: the first episode of each of `episodes` fresh environments, in parallel.
+
+  Only first episodes count, so that short episodes are not seen more often than long ones.
+
+  Args:
+    env: one environment.
+    agent: judged by `agent.mode`, or by `agent.act` where `stochastic`.
+    episodes: how many.
+    episode_length: the time limit in environment steps.
+    action_repeat: environment steps an action is held for.
+    stochastic: whether to evaluate the exploring policy.
+
+  Returns:
+    A function, to be jitted, that gives `eval/episode_reward` (mean return), `eval/episode_reward_std` (over
+    episodes), `eval/avg_episode_length` (environment steps) and `eval/nan_episodes` (cut short by a non-finite step).
+  """
+  batch = vectorize(env, episodes, episode_length=episode_length, action_repeat=action_repeat, reset="cached")
+  choose = agent.act if stochastic else agent.mode
+
+  def evaluate(params: Params, key: Key) -> Metrics:
+    reset_key, key = jax.random.split(key)
+    start = (
+      batch.reset(reset_key),
+      agent.carry(episodes),
+      jnp.ones(episodes, bool),
+      jnp.zeros(episodes),
+      jnp.zeros(episodes),
+      jnp.zeros(episodes),
+      jnp.zeros((), jnp.int32),
+    )
+
+    def running(loop: tuple[Array, ...]) -> Array:
+      return jnp.any(loop[2])
+
+    def step(loop: tuple[Array, ...]) -> tuple[Array, ...]:
+      state, carry, alive, returns, lengths, broken, count = loop
+      action, carry, _ = choose(params, carry, observe(state), jax.random.fold_in(key, count))
+      state, seen = batch.step(state, agent.execute(action))
+      returns = returns + jnp.where(alive, seen.reward, 0.0)
+      lengths = lengths + jnp.where(alive, float(action_repeat), 0.0)
+      broken = broken + jnp.where(alive & ~seen.valid, 1.0, 0.0)
+      return state, carry, alive & ~(seen.terminated | seen.truncated), returns, lengths, broken, count + 1
+
+    _, _, _, returns, lengths, broken, _ = jax.lax.while_loop(running, step, start)
+    return {
+      "eval/episode_reward": jnp.mean(returns),
+      "eval/episode_reward_std": jnp.std(returns),
+      "eval/avg_episode_length": jnp.mean(lengths),
+      "eval/nan_episodes": jnp.sum(broken),
+    }
+
+  return evaluate

@@ -1,0 +1,126 @@
+"""A trained policy as a directory of its own: small, and independent of the checkpoint that it came from."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+
+from varl import agents, files
+from varl.types import Agent, Array, Carry, Key, Params, Spec
+
+SCHEMA = 1
+_DESCRIPTION, _PARAMS = "policy.json", "params.msgpack"
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """A policy to run: `action = policy(obs, key)`.
+
+  Attributes:
+    agent: the agent.
+    params: its parameters, the observation normaliser among them.
+    bounds: `(low, high)` of the environment's actions; None where they are unbounded or discrete.
+    stochastic: whether it explores (`agent.act`) or gives its mode (`agent.mode`).
+  """
+
+  agent: Agent
+  params: Params
+  bounds: tuple[Any, Any] | None
+  stochastic: bool = False
+
+  def __call__(self, obs: Array, key: Key) -> Array:
+    """The action for the environment, in its own units.
+
+    Args:
+      obs: `[observation_size]` or `[B, observation_size]`, as the environment gives it (not normalised).
+      key: consumed; it has no effect on a deterministic policy.
+
+    Returns:
+      `[action_size]` or `[B, action_size]`; an integer or `[B]` integers for discrete actions.
+
+    Raises:
+      ValueError: an observation of another size, or a policy with memory, which `step` is for.
+    """
+    if jax.tree.leaves(self.agent.carry(1)):
+      raise ValueError("this policy has a memory between steps; use policy.step(carry, obs, key)")
+    return self.step((), obs, key)[0]
+
+  def step(self, carry: Carry, obs: Array, key: Key) -> tuple[Array, Carry]:
+    """As a call, with the policy's memory: `(action, carry)`. `agent.carry(B)` starts an episode."""
+    obs = jnp.asarray(obs, jnp.float32)
+    size = self.agent.spec.observation_size
+    if obs.ndim not in (1, 2) or obs.shape[-1] != size:
+      raise ValueError(f"this policy takes observations [{size}] or [B, {size}], got shape {obs.shape}")
+    single = obs.ndim == 1
+    choose = self.agent.act if self.stochastic else self.agent.mode
+    raw, carry, _ = choose(self.params, carry, obs[None] if single else obs, key)
+    action = self.agent.execute(raw)
+    if self.bounds is not None:
+      low, high = (jnp.asarray(b) for b in self.bounds)
+      action = (low + high) / 2 + (high - low) / 2 * jnp.clip(action, -1.0, 1.0)
+    return (action[0] if single else action), carry
+
+
+def save_policy(
+  directory: str | os.PathLike[str], policy: Policy, *, algorithm: str, config: dict[str, Any], env: dict[str, Any]
+) -> None:
+  """Writes a policy: `policy.json` (what it is) and `params.msgpack` (its arrays), each replaced in one step.
+
+  Raises:
+    OSError: the directory cannot be written.
+  """
+  directory = pathlib.Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  bounds = None if policy.bounds is None else [jnp.asarray(b).tolist() for b in policy.bounds]
+  description = {
+    "schema": SCHEMA,
+    "algorithm": algorithm,
+    "config": config,
+    "spec": policy.agent.spec._asdict(),
+    "action_bounds": bounds,
+    "environment": env,
+  }
+  arrays = flax.serialization.msgpack_serialize(flax.serialization.to_state_dict(jax.device_get(policy.params)))
+  files.write_atomically(directory / _PARAMS, arrays)
+  files.write_atomically(directory / _DESCRIPTION, json.dumps(description, indent=2).encode())
+
+
+def load_policy(path: str | os.PathLike[str], *, stochastic: bool = False) -> Policy:
+  """Reads a policy from a run's directory, or from its `policy/`.
+
+  Args:
+    path: `OUT` or `OUT/policy`.
+    stochastic: whether it explores; by default it gives its mode.
+
+  Raises:
+    ValueError: there is no policy, it is damaged, or it was written by a newer varl.
+  """
+  directory = pathlib.Path(path)
+  directory = directory / "policy" if (directory / "policy").is_dir() else directory
+  try:
+    description = json.loads((directory / _DESCRIPTION).read_text())
+    arrays = (directory / _PARAMS).read_bytes()
+  except FileNotFoundError as error:
+    raise ValueError(f"{path} holds no policy: {error.filename} is missing") from None
+  except json.JSONDecodeError as error:
+    raise ValueError(f"{directory / _DESCRIPTION} is damaged: {error}") from None
+  if description.get("schema") != SCHEMA:
+    raise ValueError(f"{directory} has schema {description.get('schema')}, this varl reads {SCHEMA}")
+  module = agents.load(description["algorithm"])
+  agent = module.make(Spec(**description["spec"]), agents.config_from(module, description["config"]))
+  example = jax.eval_shape(agent.init, jax.random.key(0)).params
+  try:
+    state = flax.serialization.msgpack_restore(arrays)
+    params = flax.serialization.from_state_dict(example, state)
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f"{directory / _PARAMS} is damaged or of another agent: {error}") from None
+  shapes = jax.tree.map(lambda a, b: a.shape == b.shape, example, params)
+  if not all(jax.tree.leaves(shapes)):
+    raise ValueError(f"{directory / _PARAMS} holds arrays of other shapes than its config describes")
+  bounds = description["action_bounds"]
+  return Policy(agent, jax.tree.map(jnp.asarray, params), None if bounds is None else tuple(bounds), stochastic)

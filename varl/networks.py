@@ -1,0 +1,84 @@
+"""Function approximators: flax modules behind `(init, apply)` pairs, and ensembles by vmap over parameters."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from varl.types import Array, ArrayTree, Key
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+  "relu": nn.relu,
+  "silu": nn.silu,
+  "elu": nn.elu,
+  "gelu": nn.gelu,
+  "tanh": nn.tanh,
+}
+
+
+class Network(NamedTuple):
+  """A function with parameters.
+
+  Attributes:
+    init: `key -> params`.
+    apply: `(params, x [..., inputs]) -> [..., outputs]`; an ensemble's result has its members first.
+  """
+
+  init: Callable[[Key], ArrayTree]
+  apply: Callable[[ArrayTree, Array], Array]
+
+
+class MLP(nn.Module):
+  """Dense layers with an activation between them, and optionally LayerNorm before each activation."""
+
+  hidden: Sequence[int]
+  outputs: int
+  activation: Callable[[Array], Array] = nn.relu
+  layer_norm: bool = False
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    for width in self.hidden:
+      x = nn.Dense(width)(x)
+      if self.layer_norm:
+        x = nn.LayerNorm()(x)
+      x = self.activation(x)
+    return nn.Dense(self.outputs)(x)
+
+
+def mlp(
+  inputs: int,
+  outputs: int,
+  *,
+  hidden: Sequence[int] = (256, 256),
+  activation: str = "relu",
+  layer_norm: bool = False,
+) -> Network:
+  """A multi-layer perceptron `[..., inputs] -> [..., outputs]`.
+
+  Raises:
+    ValueError: a size below 1, or an unknown activation.
+  """
+  sizes = (inputs, *hidden, outputs)
+  if any(size < 1 for size in sizes):
+    raise ValueError(f"every layer needs at least one unit, got inputs, hidden and outputs {sizes}")
+  if activation not in ACTIVATIONS:
+    raise ValueError(f"activation is one of {sorted(ACTIVATIONS)}, got {activation!r}")
+  module = MLP(tuple(hidden), outputs, ACTIVATIONS[activation], layer_norm)
+  return Network(lambda key: module.init(key, jnp.zeros((1, inputs))), module.apply)
+
+
+def ensemble(network: Network, size: int) -> Network:
+  """`size` independent copies: parameters stacked on a leading axis, results `[size, ...]`.
+
+  Raises:
+    ValueError: size below 1.
+  """
+  if size < 1:
+    raise ValueError(f"an ensemble has at least one member, got {size}")
+  return Network(
+    lambda key: jax.vmap(network.init)(jax.random.split(key, size)),
+    jax.vmap(network.apply, in_axes=(0, None)),
+  )

@@ -1,0 +1,90 @@
+"""Running moments of observations, held in a parameter group.
+
+Because they are parameters, training, evaluation and export normalise alike, and a checkpoint carries them. They change only
+on fresh frames (`Agent.observe`), never on replayed ones, so that a replayed frame is not counted twice.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from varl.types import Array
+
+
+class Moments(NamedTuple):
+  """Mean and variance of a stream of vectors, per dimension.
+
+  Attributes:
+    count: frames seen, a float32 scalar.
+    origin: `[size]`, the mean of the first frames. Everything else is held relative to it, so that a large constant offset
+      costs no digits.
+    mean: `[size]`, of x - origin.
+    variance: `[size]`, of x - origin.
+  """
+
+  count: Array
+  origin: Array
+  mean: Array
+  variance: Array
+
+
+def init(size: int) -> Moments:
+  """Moments of no frame at all; `apply` leaves vectors unchanged."""
+  return Moments(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size), jnp.ones(size))
+
+
+def update(moments: Moments, x: Array, valid: Array | None = None, *, axis: str | None = None) -> Moments:
+  """Moments of the stream so far and of the frames x.
+
+  With n frames of mean m and variance v before, and n' of mean m', variance v' now (Chan et al. 1979):
+
+    m ← m + (m' - m) n'/(n + n'),    v ← [n v + n' v' + (m' - m)² n n'/(n + n')]/(n + n')
+
+  Args:
+    moments: so far.
+    x: `[..., size]` fresh frames.
+    valid: `[...]` booleans; frames where it is False are left out. All are taken where it is None.
+    axis: a mapped axis whose members' frames belong to one stream.
+
+  Returns:
+    The new moments; the old ones where no frame is valid.
+  """
+  size = x.shape[-1]
+  x = x.reshape(-1, size)
+  weight = jnp.ones(x.shape[0]) if valid is None else valid.reshape(-1).astype(jnp.float32)
+  x = jnp.where(weight[:, None] > 0, x, 0.0)
+
+  def total(values: Array) -> Array:
+    values = jnp.sum(values, axis=0)
+    return values if axis is None else jax.lax.psum(values, axis)
+
+  new = total(weight)
+  safe = jnp.maximum(new, 1.0)
+  # Only the first frames choose the origin. A plain sum of raw values is precise enough for that: any nearby point serves.
+  origin = jnp.where(moments.count > 0, moments.origin, total(x * weight[:, None]) / safe)
+  shifted = jnp.where(weight[:, None] > 0, x - origin, 0.0)
+  new_mean = total(shifted) / safe
+  new_variance = total(jnp.where(weight[:, None] > 0, jnp.square(shifted - new_mean), 0.0)) / safe
+
+  count = moments.count + new
+  share = new / jnp.maximum(count, 1.0)
+  delta = new_mean - moments.mean
+  mean = moments.mean + share * delta
+  variance = (1 - share) * moments.variance + share * new_variance + share * (1 - share) * jnp.square(delta)
+  merged = Moments(count, origin, mean, variance)
+  return jax.tree.map(lambda old, fresh: jnp.where(new > 0, fresh, old), moments, merged)
+
+
+def apply(moments: Moments, x: Array, *, min_std: float = 1e-4, clip: float = 10.0) -> Array:
+  """(x - mean)/max(std, min_std), clipped to ±clip; x itself before the first frame.
+
+  Args:
+    moments: as they stand.
+    x: `[..., size]`.
+    min_std: a dimension that never changed has deviation 0; this bounds what its rounding noise is divided by.
+    clip: in standard deviations.
+  """
+  std = jnp.maximum(jnp.sqrt(moments.variance), min_std)
+  scaled = jnp.clip((x - moments.origin - moments.mean) / std, -clip, clip)
+  return jnp.where(moments.count > 0, scaled, x)

@@ -1,0 +1,196 @@
+"""Policy heads: distrax distributions over raw actions, and the divergences between them.
+
+A network gives `outputs`; a `Head` says what distribution they mean. Raw actions are kept everywhere: `execute` maps one to
+the action that the environment gets, and `log_prob` is the log-density of that *executed* action, computed from the raw
+one, since inverting tanh loses everything once it saturates.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import distrax
+import jax
+import jax.numpy as jnp
+
+from varl.types import Array, Key
+
+
+class Head(NamedTuple):
+  """What a policy network's outputs mean.
+
+  Attributes:
+    size: how many outputs the network must have.
+    distribution: `outputs [..., size] -> distrax.Distribution` over raw actions.
+    sample_and_log_prob: `(outputs [..., size], key, n) -> (action [n, ..., d], log_prob [n, ...])`, reparameterised for
+      continuous actions.
+    log_prob: `(outputs, action) -> [...]`, of the executed action, from the raw one.
+    mode: `outputs -> action [..., d]`, the raw action of the distribution's mode before squashing.
+    execute: raw action -> executed action.
+    uniform: `(key, shape) -> action [*shape, d]`: raw actions whose executed ones are uniform; None on an unbounded space.
+    uniform_log_prob: the log-density (log-probability) of that uniform distribution, per action; None with it.
+  """
+
+  size: int
+  distribution: Callable[[Array], distrax.Distribution]
+  sample_and_log_prob: Callable[[Array, Key, int], tuple[Array, Array]]
+  log_prob: Callable[[Array, Array], Array]
+  mode: Callable[[Array], Array]
+  execute: Callable[[Array], Array]
+  uniform: Callable[[Key, tuple[int, ...]], Array] | None
+  uniform_log_prob: float | None
+
+
+def tanh_log_det(raw: Array) -> Array:
+  """log |d tanh(u)/du| = 2 (log 2 - u - softplus(-2u)), per dimension; finite for every finite u."""
+  return 2.0 * (jnp.log(2.0) - raw - jax.nn.softplus(-2.0 * raw))
+
+
+def normal(loc: Array, std: Array) -> distrax.Distribution:
+  """A diagonal Gaussian N(loc, diag(std²)) over the last axis."""
+  return distrax.Independent(distrax.Normal(loc, std), reinterpreted_batch_ndims=1)
+
+
+def gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1e-3) -> Head:
+  """A diagonal Gaussian on the whole line: u ~ N(μ, σ²), executed as it is.
+
+  The outputs are (μ, ρ) with σ = min_std + softplus(ρ + c), and c such that σ = init_std at ρ = 0.
+
+  Args:
+    action_size: d.
+    init_std: σ of a network that gives zeros.
+    min_std: the floor under σ.
+
+  Raises:
+    ValueError: sizes or deviations out of range.
+  """
+  to_normal = _normal_head("gaussian", action_size, init_std, min_std)
+
+  def sample_and_log_prob(outputs: Array, key: Key, n: int) -> tuple[Array, Array]:
+    return to_normal(outputs).sample_and_log_prob(seed=key, sample_shape=(n,))
+
+  return Head(
+    size=2 * action_size,
+    distribution=to_normal,
+    sample_and_log_prob=sample_and_log_prob,
+    log_prob=lambda outputs, action: to_normal(outputs).log_prob(action),
+    mode=lambda outputs: outputs[..., :action_size],
+    execute=lambda action: action,
+    uniform=None,
+    uniform_log_prob=None,
+  )
+
+
+def tanh_gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1e-3) -> Head:
+  """A squashed diagonal Gaussian on (-1, 1): a = tanh(u), u ~ N(μ, σ²).
+
+  log π(a) = log N(u; μ, σ²) - Σ_i 2 (log 2 - u_i - softplus(-2 u_i))
+
+  The outputs are those of `gaussian`.
+
+  Args:
+    action_size: d.
+    init_std: σ of a network that gives zeros.
+    min_std: the floor under σ.
+
+  Raises:
+    ValueError: sizes or deviations out of range.
+
+  Reference: Haarnoja et al. 2018, 1812.05905, appendix C, Eq. 26; the form of the log-determinant keeps every term finite.
+  """
+  to_normal = _normal_head("tanh_gaussian", action_size, init_std, min_std)
+
+  def sample_and_log_prob(outputs: Array, key: Key, n: int) -> tuple[Array, Array]:
+    raw, log_prob = to_normal(outputs).sample_and_log_prob(seed=key, sample_shape=(n,))
+    return raw, log_prob - tanh_log_det(raw).sum(-1)
+
+  def uniform(key: Key, shape: tuple[int, ...]) -> Array:
+    # tanh(u) is uniform on (-1, 1) where u is logistic with scale ½.
+    return 0.5 * jax.random.logistic(key, (*shape, action_size))
+
+  return Head(
+    size=2 * action_size,
+    distribution=to_normal,
+    sample_and_log_prob=sample_and_log_prob,
+    log_prob=lambda outputs, action: to_normal(outputs).log_prob(action) - tanh_log_det(action).sum(-1),
+    mode=lambda outputs: outputs[..., :action_size],
+    execute=jnp.tanh,
+    uniform=uniform,
+    uniform_log_prob=-action_size * float(jnp.log(2.0)),
+  )
+
+
+def categorical(actions: int) -> Head:
+  """One of a finite number of actions; the outputs are logits `[..., actions]`, an action is an integer `[...]`.
+
+  Args:
+    actions: how many there are.
+
+  Raises:
+    ValueError: fewer than one action.
+  """
+  if actions < 1:
+    raise ValueError(f"a categorical policy needs at least one action, got {actions}")
+
+  def distribution(outputs: Array) -> distrax.Distribution:
+    return distrax.Categorical(logits=outputs)
+
+  def sample_and_log_prob(outputs: Array, key: Key, n: int) -> tuple[Array, Array]:
+    return distribution(outputs).sample_and_log_prob(seed=key, sample_shape=(n,))
+
+  return Head(
+    size=actions,
+    distribution=distribution,
+    sample_and_log_prob=sample_and_log_prob,
+    log_prob=lambda outputs, action: distribution(outputs).log_prob(action),
+    mode=lambda outputs: jnp.argmax(outputs, axis=-1),
+    execute=lambda action: action,
+    uniform=lambda key, shape: jax.random.randint(key, shape, 0, actions),
+    uniform_log_prob=-float(jnp.log(actions)),
+  )
+
+
+def gaussian_kl(q_loc: Array, q_std: Array, p_loc: Array, p_std: Array) -> Array:
+  """KL(q ‖ p) between diagonal Gaussians, per dimension `[..., d]`; exactly 0 where q is p.
+
+  KL = ½ [(μ_q - μ_p)²/σ_p² + σ_q²/σ_p² - 1 - log(σ_q²/σ_p²)]
+  """
+  return 0.5 * jnp.square((q_loc - p_loc) / p_std) + _std_divergence(q_std, p_std)
+
+
+def decoupled_gaussian_kl(q_loc: Array, q_std: Array, p_loc: Array, p_std: Array) -> tuple[Array, Array]:
+  """The two halves of KL(q ‖ p), each with the other's parameter held at the old policy q; per dimension `[..., d]`.
+
+  KL_μ = ½ (μ_q - μ_p)²/σ_q²,    KL_Σ = ½ [σ_q²/σ_p² - 1 - log(σ_q²/σ_p²)]
+
+  Args:
+    q_loc, q_std: the old policy.
+    p_loc, p_std: the new one.
+
+  Returns:
+    (KL_μ, KL_Σ). Both are exactly 0 where q is p, and keep their digits at 1e-6, where covariance budgets lie: there is
+    no ε inside a logarithm, and no difference of numbers near 1.
+
+  Reference: Abdolmaleki et al. 2018, 1812.02256, section 4.2 and appendix.
+  """
+  return 0.5 * jnp.square((q_loc - p_loc) / q_std), _std_divergence(q_std, p_std)
+
+
+def _std_divergence(q_std: Array, p_std: Array) -> Array:
+  log_ratio = jnp.log1p((q_std - p_std) / p_std)
+  return 0.5 * (jnp.expm1(2.0 * log_ratio) - 2.0 * log_ratio)
+
+
+def _normal_head(
+  name: str, action_size: int, init_std: float, min_std: float
+) -> Callable[[Array], distrax.Distribution]:
+  if action_size < 1:
+    raise ValueError(f"{name} needs at least one action dimension, got {action_size}")
+  if not 0.0 <= min_std < init_std:
+    raise ValueError(f"{name} needs 0 <= min_std < init_std, got min_std={min_std}, init_std={init_std}")
+  shift = float(jnp.log(jnp.expm1(init_std - min_std)))
+
+  def distribution(outputs: Array) -> distrax.Distribution:
+    loc, rho = jnp.split(outputs, 2, axis=-1)
+    return normal(loc, min_std + jax.nn.softplus(rho + shift))
+
+  return distribution

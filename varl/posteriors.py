@@ -1,0 +1,80 @@
+"""Posteriors π(a|s): how actions are inferred."""
+
+import jax.numpy as jnp
+import optax
+
+from varl import losses
+from varl.networks import Network
+from varl.policies import Head
+from varl.step import POSTERIOR_STREAM, descend
+from varl.types import (
+  Array,
+  Batch,
+  Carry,
+  Design,
+  Extras,
+  Key,
+  Metrics,
+  Observation,
+  Params,
+  Particles,
+  Posterior,
+  TrainStep,
+)
+
+def direct(
+  network: Network,
+  head: Head,
+  optimizer: optax.GradientTransformation,
+  *,
+  samples: int = 1,
+  group: str = "actor",
+) -> Posterior:
+  """A policy network, one pass a state: direct amortisation (1812.05905, Eq. 7-9).
+
+  Its E-step descends  L(s) = Σ_n w_n (α log_ratio_n - Q(s, a_n)),  a_n ~ π(·|s) reparameterised, w_n = 1/n.
+
+  Args:
+    network: `obs [..., o] -> outputs [..., head.size]`.
+    head: what the outputs mean.
+    optimizer: for the network's parameters.
+    samples: n, actions a state.
+    group: the parameter group's name.
+
+  Raises:
+    ValueError: fewer than one sample.
+  """
+  if samples < 1:
+    raise ValueError(f"direct inference draws at least one action a state, got samples={samples}")
+
+  def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+    outputs = network.apply(params[group], batch.obs)
+    action, log_prob = head.sample_and_log_prob(outputs, key, samples)
+    log_weight = jnp.full_like(log_prob, -jnp.log(float(samples)))
+    return Particles(action, log_weight, log_prob - design.prior.log_prob(params, batch.obs, action))
+
+  def act(
+    design: Design, params: Params, carry: Carry, obs: Observation, key: Key
+  ) -> tuple[Array, Carry, Extras]:
+    action, log_prob = head.sample_and_log_prob(network.apply(params[group], obs), key, 1)
+    return action[0], carry, {"log_prob": log_prob[0]}
+
+  def mode(
+    design: Design, params: Params, carry: Carry, obs: Observation, key: Key
+  ) -> tuple[Array, Carry, Extras]:
+    outputs = network.apply(params[group], obs)
+    action = head.mode(outputs)
+    return action, carry, {"log_prob": head.log_prob(outputs, action)}
+
+  def step(design: Design) -> TrainStep:
+    def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+      drawn = particles(design, params, batch, key)
+      q = design.value.q(params, batch.obs, drawn.action)
+      alpha = design.temperature.value(params)
+      value = losses.policy_divergence(q, drawn.log_weight, drawn.log_ratio, alpha)
+      log_prob = drawn.log_ratio + design.prior.log_prob(params, batch.obs, drawn.action)
+      return jnp.mean(value), {"entropy": -jnp.mean(log_prob), "q": jnp.mean(q)}
+
+    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
+
+  return Posterior(lambda key: {group: network.init(key)}, particles, act, mode, lambda batch: (), step)

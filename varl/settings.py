@@ -1,0 +1,146 @@
+"""The training loop's settings, and the checks that every configuration shares. Imports no JAX, so that parsing is quick."""
+
+import dataclasses
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+RESETS = ("pool", "fresh", "cached")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How the loop runs: how long, over how many environments, with how much replay. All counts are of environment steps.
+
+  Attributes:
+    num_timesteps: environment steps in all, over all environments, repeated actions counted.
+    num_envs: parallel environments.
+    episode_length: the time limit, in environment steps.
+    action_repeat: environment steps an action is held for.
+    unroll_length: actions an environment takes between two rounds of updates.
+    updates_per_env_step: train steps a (single) environment step; times the steps of one iteration it is a whole number.
+    batch_size: transitions a train step.
+    replay_capacity: transitions kept; the oldest go first.
+    warm_up: environment steps of uniformly random actions before the first update.
+    reset: "pool" (drawn from many precomputed first states), "fresh" (computed anew) or "cached" (each environment always
+      returns to its own first state).
+    pool_size: first states in the pool; 0: as many as environments, at least 256.
+    nan_guard: reset environments that turn non-finite, keep those steps out of replay, and count them.
+    eval_every: environment steps between evaluations, each a row of metrics; rounded up to whole iterations.
+    checkpoint_every: environment steps between checkpoints, which are written after an evaluation; 0: after each. The last
+      step of a run always has one.
+    eval_episodes: episodes an evaluation, in parallel.
+    eval_stochastic: evaluate the exploring policy and not its mode.
+    num_devices: devices the environments, replay and batches are split over.
+  """
+
+  num_timesteps: int = 1_000_000
+  num_envs: int = 64
+  episode_length: int = 1000
+  action_repeat: int = 1
+  unroll_length: int = 1
+  updates_per_env_step: float = 0.25
+  batch_size: int = 256
+  replay_capacity: int = 1_000_000
+  warm_up: int = 5_000
+  reset: str = "pool"
+  pool_size: int = 0
+  nan_guard: bool = True
+  eval_every: int = 50_000
+  checkpoint_every: int = 0
+  eval_episodes: int = 32
+  eval_stochastic: bool = False
+  num_devices: int = 1
+
+  def __post_init__(self) -> None:
+    whole = ("num_timesteps", "num_envs", "episode_length", "action_repeat", "unroll_length", "batch_size")
+    positive(self, *whole, "replay_capacity", "eval_every", "eval_episodes", "num_devices", whole=True)
+    positive(self, "warm_up", "pool_size", "checkpoint_every", zero=True, whole=True)
+    positive(self, "updates_per_env_step", zero=True)
+    if self.reset not in RESETS:
+      raise ValueError(f"reset is one of {list(RESETS)}, got {self.reset!r}")
+    for name in ("num_envs", "batch_size", "replay_capacity", "eval_episodes"):
+      if getattr(self, name) % self.num_devices:
+        raise ValueError(f"{name} is divided over the devices, but {getattr(self, name)} is not divisible by num_devices={self.num_devices}")
+    if self.replay_capacity < self.batch_size:
+      raise ValueError(f"replay_capacity={self.replay_capacity} cannot hold one batch of batch_size={self.batch_size}")
+    if self.replay_capacity < self.num_envs * self.unroll_length:
+      raise ValueError(
+        f"replay_capacity={self.replay_capacity} cannot hold one rollout of num_envs × unroll_length = {self.num_envs * self.unroll_length}"
+      )
+    if abs(self.updates_per_iteration - self.updates_per_env_step * self.steps_per_iteration) > 1e-6:
+      raise ValueError(
+        f"updates_per_env_step={self.updates_per_env_step} times the {self.steps_per_iteration} environment steps of an iteration "
+        f"(num_envs × unroll_length × action_repeat) is not a whole number of updates; the nearest are "
+        f"{[k / self.steps_per_iteration for k in _around(self.updates_per_env_step * self.steps_per_iteration)]}"
+      )
+
+  @property
+  def steps_per_iteration(self) -> int:
+    """Environment steps of one iteration of the loop."""
+    return self.num_envs * self.unroll_length * self.action_repeat
+
+  @property
+  def updates_per_iteration(self) -> int:
+    """Train steps of one iteration of the loop."""
+    return round(self.updates_per_env_step * self.steps_per_iteration)
+
+  @property
+  def iterations_per_epoch(self) -> int:
+    """Iterations between evaluations."""
+    return -(-self.eval_every // self.steps_per_iteration)
+
+  @property
+  def warm_up_iterations(self) -> int:
+    """Iterations of random actions, no update: enough for `warm_up` steps and for one batch."""
+    first = self.batch_size * self.action_repeat if self.updates_per_iteration else 0
+    return -(-max(self.warm_up, first) // self.steps_per_iteration)
+
+  @property
+  def iterations(self) -> int:
+    """Iterations of the whole run."""
+    return -(-self.num_timesteps // self.steps_per_iteration)
+
+
+def positive(config: Any, *names: str, zero: bool = False, whole: bool = False) -> None:
+  """Checks that fields are finite and positive (or zero); traced arrays pass, since their values are not known yet.
+
+  Raises:
+    ValueError: naming the field, its value and what is allowed.
+  """
+  allowed = ("a whole number" if whole else "a finite number") + (" >= 0" if zero else " > 0")
+  for name in names:
+    value = getattr(config, name)
+    if not isinstance(value, numbers.Real | str):
+      continue
+    fits = not isinstance(value, bool | str) and math.isfinite(value) and (value >= 0 if zero else value > 0)
+    if not fits or (whole and not isinstance(value, numbers.Integral)):
+      raise ValueError(f"{name} is {allowed}, got {value!r}")
+
+
+def unit_interval(config: Any, *names: str, lower_open: bool = False, upper_open: bool = False) -> None:
+  """Checks that fields lie in the unit interval, its ends open or closed; traced arrays pass.
+
+  Raises:
+    ValueError: naming the field, its value and what is allowed.
+  """
+  interval = f"{'(' if lower_open else '['}0, 1{')' if upper_open else ']'}"
+  for name in names:
+    value = getattr(config, name)
+    if not isinstance(value, numbers.Real | str):
+      continue
+    fits = not isinstance(value, bool | str) and 0 <= value <= 1
+    if not fits or (lower_open and value == 0) or (upper_open and value == 1):
+      raise ValueError(f"{name} lies in {interval}, got {value!r}")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+  """`"; did you mean 'a' or 'b'?"` with the names most like a mistyped one, or "" where none is."""
+  close = difflib.get_close_matches(name, list(names), n=3)
+  return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def _around(x: float) -> list[int]:
+  return sorted({max(math.floor(x), 0), math.ceil(x)})

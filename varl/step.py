@@ -1,0 +1,268 @@
+"""The train-step transformer: optax chains gradient transforms, varl chains parameter-group transforms.
+
+A `TrainStep` changes some groups of an agent's parameters. `descend`, `assign` and `track` make one; `chain`, `joint` and
+`every` combine several into one more of the same type, so that a whole algorithm is one `TrainStep`:
+
+  step = chain(
+      joint(descend("critic", critic_loss, adam), descend("actor", actor_loss, adam)),
+      track("critic", into="target_critic", rate=0.005),
+  )
+  state = step.init(params)
+  params, state, metrics = step.step(params, state, batch, key)
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from varl.types import Array, ArrayTree, Batch, Key, LossFn, Metrics, Params, State, TrainStep
+
+
+POSTERIOR_STREAM = "posterior"
+"""The noise stream of the actions drawn at `batch.obs`: a policy's loss and a temperature's share it, and so one draw."""
+
+
+def stream_key(key: Key, stream: str) -> Key:
+  """The key of a named noise stream: the same name gives the same key, whatever else is in the step."""
+  return jax.random.fold_in(key, zlib.crc32(stream.encode()))
+
+
+def descend(
+  groups: str | Sequence[str],
+  loss: LossFn,
+  optimizer: optax.GradientTransformation,
+  *,
+  name: str | None = None,
+  stream: str | None = None,
+  axis: str | None = None,
+) -> TrainStep:
+  """A gradient step on `groups`; every other group is a constant of the loss.
+
+  θ_G ← θ_G + optimizer(∇_{θ_G} loss(θ, batch, key))
+
+  Args:
+    groups: the group or groups to change.
+    loss: `(params, batch, key) -> (scalar, metrics)`, of all groups.
+    optimizer: the optax transformation for these groups together.
+    name: names the state and the metrics; by default the groups' names joined by "+".
+    stream: the noise stream that the loss's key is folded from; by default `name`. It is the name and not the position, so
+      that adding a loss leaves the others' noise unchanged. Two losses with one stream receive the same key: where both
+      draw the same actions, XLA computes the shared forward pass once.
+    axis: a mapped axis (`shard_map`, `vmap`) over whose members gradients and metrics are averaged. None: single device.
+
+  Returns:
+    A TrainStep whose metrics are the loss's own, `<name>_loss` and `<name>_grad_norm` (global norm before the optimizer).
+
+  Raises:
+    ValueError: no group, a group named twice, or at `init` a group the parameters lack.
+  """
+  groups = (groups,) if isinstance(groups, str) else tuple(groups)
+  if not groups or len(set(groups)) != len(groups):
+    raise ValueError(f"descend takes one or more different groups, got {groups!r}")
+  label = "+".join(groups) if name is None else name
+  stream = label if stream is None else stream
+
+  def init(params: Params) -> State:
+    return {label: optimizer.init(_pick(params, groups, label))}
+
+  def step(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
+    own = _pick(params, groups, label)
+
+    def of_own(own: Params) -> tuple[Array, Metrics]:
+      value, metrics = loss({**params, **own}, batch, stream_key(key, stream))
+      # The mean of the *loss* is differentiated: where shard_map tracks what is replicated, the gradient with respect
+      # to a replicated parameter is summed over the axis, and that sum is then the gradient of the mean.
+      return (value, metrics) if axis is None else jax.lax.pmean((value, metrics), axis)
+
+    (value, metrics), grads = jax.value_and_grad(of_own, has_aux=True)(own)
+    if axis is not None:  # the mean where nothing is tracked, and no change where it is
+      grads = jax.lax.pmean(grads, axis)
+    updates, opt_state = optimizer.update(grads, state[label], own)
+    new = optax.apply_updates(own, updates)
+    metrics = {**metrics, f"{label}_loss": value, f"{label}_grad_norm": optax.global_norm(grads)}
+    return {**params, **new}, {**state, label: opt_state}, metrics
+
+  return TrainStep(init, step, groups, (label,))
+
+
+def assign(
+  group: str,
+  fn: Callable[[Params, Batch, Key], tuple[ArrayTree, Metrics]],
+  *,
+  name: str | None = None,
+  stream: str | None = None,
+) -> TrainStep:
+  """A closed-form update: θ_group ← fn(θ, batch, key), with no gradient through it (moments, residual temperatures).
+
+  Args:
+    group: the group to write.
+    fn: gives the new value, of the old one's structure, shapes and dtypes, and metrics. On several devices it
+      averages over the mapped axis itself, since only it knows which of its quantities are means.
+    name: by default `group`.
+    stream: as in `descend`.
+
+  Raises:
+    ValueError: at `init`, the parameters lack the group.
+  """
+  label = group if name is None else name
+  stream = label if stream is None else stream
+
+  def init(params: Params) -> State:
+    _pick(params, (group,), label)
+    return {}
+
+  def step(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
+    new, metrics = fn(params, batch, stream_key(key, stream))
+    new = jax.tree.map(lambda old, x: jnp.asarray(x, old.dtype), params[group], new)
+    return {**params, group: jax.lax.stop_gradient(new)}, state, metrics
+
+  return TrainStep(init, step, (group,), (label,))
+
+
+def track(group: str, *, into: str, rate: float | Array = 1.0, name: str | None = None) -> TrainStep:
+  """A slow copy: θ_into ← (1 - rate) θ_into + rate θ_group (polyak averaging).
+
+  `rate=1` copies; under `every(n, ...)` that is the hard target copy.
+
+  Args:
+    group: the group that is followed.
+    into: the copy; it starts as a real copy (see `copy`), so that buffers can be donated.
+    rate: in (0, 1].
+    name: by default `into`.
+
+  Raises:
+    ValueError: `into` is `group`, or a concrete rate lies outside (0, 1].
+  """
+  if into == group:
+    raise ValueError(f"track copies one group into another, got {group!r} for both")
+  if isinstance(rate, int | float) and not 0.0 < rate <= 1.0:
+    raise ValueError(f"the rate of a target copy lies in (0, 1], got {rate}")
+  label = into if name is None else name
+
+  def init(params: Params) -> State:
+    _pick(params, (group, into), label)
+    return {}
+
+  def step(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
+    del batch, key
+    slow = jax.tree.map(lambda t, x: (t + rate * (x - t)).astype(t.dtype), params[into], params[group])
+    return {**params, into: slow}, state, {}
+
+  return TrainStep(init, step, (into,), (label,))
+
+
+def chain(*steps: TrainStep) -> TrainStep:
+  """One after another: a later step reads what an earlier one wrote.
+
+  Raises:
+    ValueError: no step, or two transforms of one name.
+  """
+  names = _names("chain", steps)
+
+  def step(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
+    metrics: Metrics = {}
+    for s in steps:
+      params, state, new = s.step(params, state, batch, key)
+      metrics = _merge_metrics(metrics, new)
+    return params, state, metrics
+
+  writes = tuple(dict.fromkeys(group for s in steps for group in s.writes))
+  return TrainStep(_joint_init(steps), step, writes, names)
+
+
+def joint(*steps: TrainStep) -> TrainStep:
+  """All at once: every step reads the same old parameters.
+
+  Raises:
+    ValueError: no step, two transforms of one name, or two steps that write one group.
+  """
+  names = _names("joint", steps)
+  writes = tuple(group for s in steps for group in s.writes)
+  overlap = sorted({group for group in writes if writes.count(group) > 1})
+  if overlap:
+    raise ValueError(f"joint steps write different groups, but {overlap} would be written twice; use chain to order them")
+
+  def step(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
+    new_params, new_state = dict(params), dict(state)
+    metrics: Metrics = {}
+    for s in steps:
+      p, st, new = s.step(params, state, batch, key)
+      new_params |= {group: p[group] for group in s.writes}
+      new_state |= {name: st[name] for name in s.names if name in st}
+      metrics = _merge_metrics(metrics, new)
+    return new_params, new_state, metrics
+
+  return TrainStep(_joint_init(steps), step, writes, names)
+
+
+def every(n: int, step: TrainStep) -> TrainStep:
+  """Runs `step` on each n-th call, the n-th first; on the others it changes nothing and its metrics are 0.
+
+  Raises:
+    ValueError: n is not a positive integer.
+  """
+  if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+    raise ValueError(f"every takes a positive integer, got {n!r}")
+  label = f"every_{n}({'+'.join(step.names)})"
+
+  def init(params: Params) -> State:
+    return {**step.init(params), label: jnp.zeros((), jnp.int32)}
+
+  def run(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
+    count = (state[label] + 1) % n
+    shapes = jax.eval_shape(step.step, params, state, batch, key)[2]
+
+    def own(params: Params, state: State) -> tuple[Params, State]:
+      return {g: params[g] for g in step.writes}, {name: state[name] for name in step.names if name in state}
+
+    def skip() -> tuple[Params, State, Metrics]:
+      return *own(params, state), {k: jnp.zeros(m.shape, m.dtype) for k, m in shapes.items()}
+
+    def take() -> tuple[Params, State, Metrics]:
+      new_params, new_state, metrics = step.step(params, state, batch, key)
+      return *own(new_params, new_state), metrics
+
+    new_params, new_state, metrics = jax.lax.cond(count == 0, take, skip)
+    return {**params, **new_params}, {**state, **new_state, label: count}, metrics
+
+  return TrainStep(init, run, step.writes, (*step.names, label))
+
+
+def copy(tree: ArrayTree) -> ArrayTree:
+  """A real copy of a group, to start its target from: two groups never share a buffer, so both can be donated."""
+  return jax.tree.map(jnp.copy, tree)
+
+
+def _pick(params: Params, groups: Sequence[str], label: str) -> dict[str, Any]:
+  missing = [group for group in groups if group not in params]
+  if missing:
+    raise ValueError(f"step {label!r} needs the parameter groups {missing}, but the parameters have {sorted(params)}")
+  return {group: params[group] for group in groups}
+
+
+def _names(kind: str, steps: Sequence[TrainStep]) -> tuple[str, ...]:
+  if not steps:
+    raise ValueError(f"{kind} takes at least one step")
+  names = tuple(name for s in steps for name in s.names)
+  twice = sorted({name for name in names if names.count(name) > 1})
+  if twice:
+    raise ValueError(f"the steps of a {kind} have different names, but {twice} stand twice; give name=...")
+  return names
+
+
+def _joint_init(steps: Sequence[TrainStep]) -> Callable[[Params], State]:
+  def init(params: Params) -> State:
+    return {k: v for s in steps for k, v in s.init(params).items()}
+
+  return init
+
+
+def _merge_metrics(old: Metrics, new: Metrics) -> Metrics:
+  twice = sorted(old.keys() & new.keys())
+  if twice:
+    raise ValueError(f"two steps report the metrics {twice}; give their losses different metric names")
+  return {**old, **new}

@@ -1,0 +1,388 @@
+"""Runs on the host: epochs of the trainer, and between them evaluation, metrics, checkpoints and the exported policy."""
+
+import concurrent.futures
+import dataclasses
+import math
+import os
+import pathlib
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from varl import agents, checkpoint, configure, doctor, envs, export, loggers, plots
+from varl.configure import RunConfig
+from varl.envs.base import action_bounds, spec
+from varl.evaluate import evaluator
+from varl.export import Policy
+from varl.progress import Reporter, silent
+from varl.trainer import AXIS, Trainer, TrainerState, make_trainer, run_keys
+from varl.types import Params
+
+CHUNKS = 10
+"""Calls of the trainer an epoch. A constant and not a matter of time, so that every run sums its metrics alike."""
+
+Row = dict[str, Any]
+
+
+class Diverged(RuntimeError):
+  """A run whose parameters or losses are no longer finite."""
+
+
+class Run(NamedTuple):
+  """What a training run leaves.
+
+  Attributes:
+    policy: the trained policy, deterministic.
+    params: the agent's parameters.
+    metrics: a row an evaluation, `env_steps` in each.
+    out: the run's directory, if it has one.
+    finished: False where it was interrupted before its last step.
+  """
+
+  policy: Policy
+  params: Params
+  metrics: list[Row]
+  out: pathlib.Path | None
+  finished: bool
+
+
+def train(
+  algorithm: str,
+  env: Any,
+  *,
+  num_timesteps: int | None = None,
+  seed: int = 0,
+  backend: str | None = None,
+  out: str | os.PathLike[str] | None = None,
+  overwrite: bool = False,
+  callback: Callable[[Row], object] | None = None,
+  preset: bool = True,
+  report: Reporter = silent,
+  **overrides: Any,
+) -> Run:
+  """Trains an algorithm on an environment.
+
+    run = varl.train("sac", "inverted_pendulum", num_timesteps=40_000, out="runs/pendulum")
+    action = run.policy(obs, key)
+
+  Args:
+    algorithm: a name of `varl.agents.AGENTS`.
+    env: an environment's name (`varl.envs.names()`), "package.module:factory", or an object with Brax's interface.
+    num_timesteps: environment steps in all; by default the preset's.
+    seed: the same seed gives the same run, bit for bit, on the same CPU and versions.
+    backend: Brax's physics backend.
+    out: a directory for metrics, checkpoints, policy and curve; None keeps everything in memory.
+    overwrite: whether an existing `out` may be replaced.
+    callback: called with each row of metrics, right after its evaluation; what it raises ends the run.
+    preset: whether to start from the tuned preset for this environment.
+    report: shows progress (`varl.progress.console`).
+    **overrides: fields of the algorithm's Config or of `Settings`.
+
+  Raises:
+    ValueError: anything out of range, an unknown name, an `out` that exists, or memory that replay would exceed.
+    Diverged: parameters or losses turned non-finite; metrics and the last good checkpoint stay.
+  """
+  if num_timesteps is not None:
+    overrides["num_timesteps"] = num_timesteps
+  if isinstance(env, str):
+    envs.registry.check_name(env, backend)
+  name = env if isinstance(env, str) else type(env).__name__
+  run = configure.resolve(algorithm, name, backend=backend, seed=seed, preset=preset, **overrides)
+  if out is not None:
+    out = _claim(pathlib.Path(out), overwrite)
+  report.started(run, out)
+  made = envs.make(env, backend) if isinstance(env, str) else envs.make(env)
+  session = _session(run, made)
+  _check_memory(session.trainer, report)
+  if out is not None:
+    configure.write(out, run, doctor.device_summary())
+  return _loop(session, None, [], out, callback, report)
+
+
+def resume(
+  out: str | os.PathLike[str],
+  *,
+  num_timesteps: int | None = None,
+  env: Any = None,
+  callback: Callable[[Row], object] | None = None,
+  report: Reporter = silent,
+) -> Run:
+  """Ends, or extends, a run from its last complete checkpoint; metrics are appended to the same files.
+
+  A run of N steps resumed to 2N has, on one CPU, the parameters and metrics of a run of 2N, bit for bit.
+
+  Args:
+    out: the run's directory.
+    num_timesteps: environment steps in all; by default those it was started with.
+    env: the environment, where the run was given an object and not a name.
+    callback, report: as in `train`.
+
+  Raises:
+    ValueError: `out` is no run, has no readable checkpoint, or one of another algorithm or schema.
+    Diverged: as in `train`.
+  """
+  out = pathlib.Path(out)
+  run = configure.read(out)
+  if num_timesteps is not None:
+    run = run._replace(settings=dataclasses.replace(run.settings, num_timesteps=num_timesteps))
+  report.started(run, out)
+  if env is None:
+    envs.registry.check_name(run.env, run.backend)
+    env = envs.make(run.env, run.backend)
+  session = _session(run, env)
+  _check_memory(session.trainer, report)
+  step, saved = checkpoint.restore(out / "checkpoints", {"trainer": session.trainer.shapes, "walltime": 0.0})
+  report.message(f"resuming at {step:,} environment steps")
+  loggers.truncate_after(out, step)
+  configure.write(out, run, doctor.device_summary())
+  return _loop(session, saved, loggers.read(out), out, callback, report)
+
+
+def evaluate(
+  out: str | os.PathLike[str], *, env: Any = None, episodes: int = 32, stochastic: bool = False, seed: int = 0
+) -> Row:
+  """Evaluates the policy that a run left.
+
+  Args:
+    out: the run's directory.
+    env: the environment, where the run was given an object and not a name.
+    episodes, stochastic: as in `varl.evaluator`.
+    seed: of the evaluation's key.
+
+  Returns:
+    The evaluator's metrics as floats.
+
+  Raises:
+    ValueError: `out` is no run, or has no readable policy.
+  """
+  run = configure.read(out)
+  policy = export.load_policy(out)
+  made = envs.make(run.env, run.backend) if env is None else env
+  evaluate_params = evaluator(
+    made,
+    policy.agent,
+    episodes=episodes,
+    episode_length=run.settings.episode_length,
+    action_repeat=run.settings.action_repeat,
+    stochastic=stochastic,
+  )
+  metrics = jax.jit(evaluate_params)(policy.params, jax.random.key(seed))
+  return {name: float(value) for name, value in metrics.items()}
+
+
+class _Session(NamedTuple):
+  run: RunConfig
+  env: Any
+  agent: Any
+  trainer: Trainer
+
+
+def _session(run: RunConfig, env: Any) -> _Session:
+  agent = agents.load(run.algorithm).make(spec(env), run.config, axis=AXIS if run.settings.num_devices > 1 else None)
+  return _Session(run, env, agent, make_trainer(env, agent, run.settings))
+
+
+def _loop(
+  session: _Session,
+  saved: dict[str, Any] | None,
+  rows: list[Row],
+  out: pathlib.Path | None,
+  callback: Callable[[Row], object] | None,
+  report: Reporter,
+) -> Run:
+  settings, trainer = session.run.settings, session.trainer
+  started = time.perf_counter()
+  init_key, eval_key = run_keys(jax.random.key(session.run.seed))
+  state, epoch, evaluate = _compile(trainer, init_key, saved)
+  compile_time = time.perf_counter() - started
+  report.compiled(compile_time)
+  elapsed_before = 0.0 if saved is None else float(saved["walltime"])
+
+  done = int(np.asarray(state.loop.iteration).reshape(-1)[0])
+  total = settings.iterations
+  finished = True
+  last_saved = done
+  writer = None if out is None else loggers.MetricsWriter(out)
+  try:
+    with _interruptible() as interrupted:
+
+      def walltime() -> float:
+        return elapsed_before + time.perf_counter() - started
+
+      def record(training: Row) -> None:
+        begun = time.perf_counter()
+        values = jax.device_get(evaluate(state, jax.random.fold_in(eval_key, done)))
+        row = {"env_steps": done * settings.steps_per_iteration, **{k: float(v) for k, v in values.items()}, **training}
+        row |= {"eval/walltime": time.perf_counter() - begun, "training/walltime": walltime()}
+        rows.append(row)
+        if writer is not None:
+          writer.write(row)
+        report.row(row)
+        if callback is not None:
+          callback(row)
+
+      def save() -> None:
+        if out is not None:
+          saving = {"trainer": state, "walltime": walltime()}
+          checkpoint.save(out / "checkpoints", done * settings.steps_per_iteration, saving)
+
+      if saved is None:
+        record({"training/compile_time": compile_time})
+      grid = settings.iterations_per_epoch
+      while done < total and not interrupted.is_set():
+        goal = min(total, (done // grid + 1) * grid)
+        first, parts, begun = done, [], time.perf_counter()
+        while done < goal and not interrupted.is_set():
+          count = min(-(-grid // CHUNKS), goal - done)
+          state, metrics = epoch(state, np.int32(count))
+          parts.append(jax.device_get(metrics))
+          done += count
+          _assert_updates(settings, done, count, parts[-1])
+          report.advanced(done * settings.steps_per_iteration, parts[-1])
+        seconds = time.perf_counter() - begun
+        if done < goal:
+          break
+        training = _merge(parts)
+        training["training/sps"] = (done - first) * settings.steps_per_iteration / seconds
+        training["training/updates_per_second"] = training["training/updates"] / seconds
+        training["training/compile_time"] = compile_time
+        record(training)
+        _check_finite(state, training, done * settings.steps_per_iteration, out)
+        if done == total or (done - last_saved) * settings.steps_per_iteration >= settings.checkpoint_every:
+          save()
+          last_saved = done
+      if done < total:
+        finished = False
+        save()
+  finally:
+    if writer is not None:
+      writer.close()
+
+  params = state.agent.params
+  bounds = action_bounds(session.env)
+  agent = agents.load(session.run.algorithm).make(spec(session.env), session.run.config)
+  policy = Policy(agent, params, None if bounds is None else tuple(bounds))
+  if out is not None:
+    described = {"name": session.run.env, "backend": session.run.backend}
+    export.save_policy(
+      out / "policy",
+      policy,
+      algorithm=session.run.algorithm,
+      config=dataclasses.asdict(session.run.config),
+      env=described,
+    )
+    plots.curve(rows, out / "curve.png", title=f"{session.run.algorithm} on {session.run.env}")
+  report.finished(rows, out, finished)
+  return Run(policy, params, rows, out, finished)
+
+
+def _compile(trainer: Trainer, init_key: Any, saved: dict[str, Any] | None) -> tuple[TrainerState, Any, Any]:
+  """Compiles the three programs side by side, and gives the first state."""
+  count = jax.ShapeDtypeStruct((), np.int32)
+  with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    epoch = pool.submit(lambda: trainer.epoch.lower(trainer.shapes, count).compile())
+    evaluate = pool.submit(lambda: trainer.evaluate.lower(trainer.shapes, init_key).compile())
+    state = saved["trainer"] if saved is not None else trainer.init(init_key)
+    return state, epoch.result(), evaluate.result()
+
+
+def _claim(out: pathlib.Path, overwrite: bool) -> pathlib.Path:
+  """Makes the directory of a run, which must not exist."""
+  if out.exists():
+    if not overwrite:
+      raise ValueError(f"{out} exists already; choose another directory, resume it, or pass overwrite")
+    if not (out / configure.FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
+      raise ValueError(f"{out} exists and is no run; it is not overwritten")
+    shutil.rmtree(out)
+  try:
+    out.mkdir(parents=True)
+  except OSError as error:
+    raise ValueError(f"cannot create {out}: {error.strerror}") from None
+  return out
+
+
+def _check_memory(trainer: Trainer, report: Reporter) -> None:
+  """Says what replay will take before it is allocated.
+
+  Raises:
+    ValueError: it exceeds the memory that the device has.
+  """
+  size = trainer.replay_bytes
+  limit = doctor.device_memory()
+  known = "" if limit is None else f" of {limit / 2**20:,.0f} MiB"
+  report.message(f"replay: {size / 2**20:,.1f} MiB a device{known}")
+  if limit is not None and size > limit:
+    raise ValueError(
+      f"a replay of {trainer.settings.replay_capacity:,} transitions takes {size / 2**20:,.0f} MiB a device, "
+      f"but it has {limit / 2**20:,.0f} MiB; lower replay_capacity"
+    )
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+  """Turns the first Ctrl-C or SIGTERM into an event, so that the run stops between two calls of the trainer and is saved."""
+  event = threading.Event()
+  if threading.current_thread() is not threading.main_thread():
+    yield event
+    return
+
+  def handle(number: int, frame: Any) -> None:
+    if event.is_set():
+      raise KeyboardInterrupt
+    event.set()
+
+  before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+  try:
+    yield event
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+def _assert_updates(settings: Any, done: int, count: int, metrics: dict[str, Any]) -> None:
+  """The ratio of updates to environment steps is a setting; this holds it against what happened."""
+  warm = min(max(settings.warm_up_iterations - (done - count), 0), count)
+  expected = (count - warm) * settings.updates_per_iteration
+  happened = int(metrics["training/updates"])
+  if happened != expected:
+    raise AssertionError(f"{happened} updates in {count} iterations, where the settings give {expected}")
+
+
+_COUNTS = ("training/updates", "training/episodes", "training/nan_resets")
+_OF_EPISODES = ("training/episode_reward", "training/avg_episode_length")
+
+
+def _merge(parts: list[dict[str, Any]]) -> Row:
+  """The metrics of several calls as those of one: counts add up, means are weighted by what they are means of."""
+  row: Row = {}
+  for name in parts[0]:
+    values = [float(part[name]) for part in parts]
+    if name in _COUNTS:
+      row[name] = sum(values)
+      continue
+    over = "training/episodes" if name in _OF_EPISODES else "training/updates"
+    weights = [float(part[over]) for part in parts]
+    weighted = [w * v for w, v in zip(weights, values, strict=True) if w > 0]
+    row[name] = sum(weighted) / sum(weights) if weighted else math.nan
+  return row
+
+
+@jax.jit
+def _finite(params: Params) -> jax.Array:
+  leaves = [jax.numpy.all(jax.numpy.isfinite(x)) for x in jax.tree.leaves(params)]
+  return jax.numpy.all(jax.numpy.stack(leaves))
+
+
+def _check_finite(state: TrainerState, training: Row, steps: int, out: pathlib.Path | None) -> None:
+  bad = [k for k, v in training.items() if k.endswith("_loss") and not math.isfinite(v) and training["training/updates"]]
+  if bad or not bool(_finite(state.agent.params)):
+    what = f"{', '.join(bad)} turned non-finite" if bad else "a parameter turned non-finite"
+    kept = "" if out is None else f"; metrics and the checkpoints before it are in {out}"
+    raise Diverged(f"{what} before {steps:,} environment steps{kept}")

@@ -1,0 +1,225 @@
+"""The types that every part of varl passes to every other: aliases and NamedTuples, no code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import chex
+import jax
+
+Array = jax.Array
+Key = jax.Array
+"""A typed key (`jax.random.key`). A function that is given one consumes it."""
+
+ArrayTree = chex.ArrayTree
+Scalar = jax.Array
+Observation = Any
+"""One array `[..., observation_size]`."""
+
+Params = Mapping[str, Any]
+"""Every learned array of an agent, by parameter group: "actor", "critic", "target_critic", "temperature", ..."""
+
+State = Mapping[str, Any]
+"""What the train step carries beside the parameters (optimiser moments, counters), by transform name."""
+
+Metrics = dict[str, Array]
+"""Scalars by name; the names and shapes are the same at every step."""
+
+Carry = Any
+"""A policy's memory, one row an environment; `()` for policies without one."""
+
+Extras = dict[str, Array]
+"""What the policy recorded beside the action, one row an environment."""
+
+
+class Transition(NamedTuple):
+  """One environment step, or a batch of them with leading axes `[B]` or `[T, B]`.
+
+  Attributes:
+    obs: what the policy saw, `[..., observation_size]`.
+    action: the *raw* action `[..., d]`, before squashing to the environment's range (an integer `[...]` for
+      discrete actions).
+    reward: `[...]`, summed over repeated actions.
+    discount: `[...]`, 1 - terminated: 0 where the episode ended by itself, 1 elsewhere, a time limit included.
+    next_obs: the observation that the step really led to, also where the environment then reset itself.
+    truncated: `[...]`, 1.0 where a time limit cut the episode after this step, else 0.0.
+    extras: what the policy recorded, each `[..., *]`.
+  """
+
+  obs: Any
+  action: Array
+  reward: Array
+  discount: Array
+  next_obs: Any
+  truncated: Array
+  extras: Extras
+
+
+Batch = Transition
+
+
+class Particles(NamedTuple):
+  """Weighted action samples from the posterior: what the four axes pass to one another.
+
+  Attributes:
+    action: raw actions `[n, B, d]` (`[n, B]` for discrete actions).
+    log_weight: `[n, B]`; logsumexp over n is 0.
+    log_ratio: `[n, B]`, log π(a|s) - log p(a|s) at each particle.
+  """
+
+  action: Array
+  log_weight: Array
+  log_ratio: Array
+
+
+class Spec(NamedTuple):
+  """What an agent has to know of an environment.
+
+  Attributes:
+    observation_size: length of the observation vector.
+    action_size: number of action dimensions, or of actions where `discrete`.
+    discrete: whether an action is one integer in [0, action_size).
+    bounded: whether continuous actions live in [-1, 1] (scaled by the environment boundary) or on the whole line.
+  """
+
+  observation_size: int
+  action_size: int
+  discrete: bool = False
+  bounded: bool = True
+
+
+LossFn = Callable[[Params, Batch, Key], tuple[Scalar, Metrics]]
+
+
+class TrainStep(NamedTuple):
+  """One change to the parameters; every combinator takes and returns this type.
+
+  Attributes:
+    init: `params -> state`, the state of this step: a dict keyed by transform name.
+    step: `(params, state, batch, key) -> (params, state, metrics)`. Structure, shapes and dtypes are kept.
+    writes: the parameter groups it changes.
+    names: the names of the transforms in it; unique within one TrainStep.
+  """
+
+  init: Callable[[Params], State]
+  step: Callable[[Params, State, Batch, Key], tuple[Params, State, Metrics]]
+  writes: tuple[str, ...]
+  names: tuple[str, ...]
+
+
+class Prior(NamedTuple):
+  """p(a|s): what the policy is held to.
+
+  Attributes:
+    init: `key -> params`, the prior's own groups; {} where it learns nothing.
+    log_prob: `(params, obs, action) -> [n, B]`, for raw actions `[n, B, d]`, in the density of the executed action.
+    proposal: `(params, obs, key, n) -> action`, n raw actions `[n, B, d]` a state.
+    step: `design -> TrainStep`, the M-step of a learned prior; None where it is fixed.
+  """
+
+  init: Callable[[Key], Params]
+  log_prob: Callable[[Params, Observation, Array], Array]
+  proposal: Callable[[Params, Observation, Key, int], Array]
+  step: Callable[[Design], TrainStep] | None = None
+
+
+class Posterior(NamedTuple):
+  """π(a|s): how actions are inferred.
+
+  Attributes:
+    init: `key -> params`, the posterior's own groups.
+    particles: `(design, params, batch, key) -> Particles` at `batch.obs`. Reparameterised where the policy allows it, so that
+      a loss of the particles can be differentiated with respect to the posterior's groups.
+    act: `(design, params, carry, obs, key) -> (action, carry, extras)`, a raw action `[B, d]` to explore with.
+    mode: the same, the action to be judged by.
+    carry: `batch size -> carry`, the memory at the start of an episode.
+    step: `design -> TrainStep`, the E-step of a parametric posterior; None where inference has no parameters.
+  """
+
+  init: Callable[[Key], Params]
+  particles: Callable[[Design, Params, Batch, Key], Particles]
+  act: Callable[[Design, Params, Carry, Observation, Key], tuple[Array, Carry, Extras]]
+  mode: Callable[[Design, Params, Carry, Observation, Key], tuple[Array, Carry, Extras]]
+  carry: Callable[[int], Carry]
+  step: Callable[[Design], TrainStep] | None = None
+
+
+class Value(NamedTuple):
+  """Q(s, a): what actions are worth.
+
+  Attributes:
+    init: `key -> params`, with every target group a real copy.
+    q: `(params, obs, action) -> [n, B]` for raw actions `[n, B, d]`, the ensemble already reduced.
+    q_target: the same from the slow copy.
+    step: `design -> TrainStep`, policy evaluation.
+  """
+
+  init: Callable[[Key], Params]
+  q: Callable[[Params, Observation, Array], Array]
+  q_target: Callable[[Params, Observation, Array], Array]
+  step: Callable[[Design], TrainStep]
+
+
+class Temperature(NamedTuple):
+  """α: what a nat of divergence from the prior costs, in units of reward.
+
+  Attributes:
+    init: `key -> params`, its own groups; {} where it is fixed.
+    value: `params -> α`, a scalar.
+    step: `design -> TrainStep` where it is adapted, else None.
+  """
+
+  init: Callable[[Key], Params]
+  value: Callable[[Params], Array]
+  step: Callable[[Design], TrainStep] | None = None
+
+
+class Design(NamedTuple):
+  """A variational reinforcement-learning algorithm: one choice on each of the four axes.
+
+  Attributes:
+    prior, posterior, value, temperature: the choices.
+    axis: the mapped axis (one of `shard_map`) over which the steps average gradients; None on a single device.
+  """
+
+  prior: Prior
+  posterior: Posterior
+  value: Value
+  temperature: Temperature
+  axis: str | None = None
+
+
+class AgentState(NamedTuple):
+  """What an agent learns: its parameters by group, and the state of its train step."""
+
+  params: Params
+  step: State
+
+
+class Agent(NamedTuple):
+  """A complete learner, ready for the loop in `varl.train` or for one of your own.
+
+  Attributes:
+    spec: the environment it is built for.
+    init: `key -> AgentState`.
+    act: `(params, carry, obs, key) -> (action, carry, extras)`: raw actions `[B, d]`, exploring.
+    mode: the same signature; the action to be judged by.
+    update: `(state, batch, key) -> (state, metrics)`, one train step on one batch.
+    execute: raw action -> the action in [-1, 1] (or on the whole line, or an integer) that the environment gets.
+    carry: `batch size -> carry` at the start of an episode; () for a policy without memory.
+    warm_up: the same signature; uniformly random actions for the time before the first update. None: `act` serves.
+    observe: `(state, transitions, valid) -> state`, called once on each fresh rollout `[T, B]` (running moments).
+    prepare: `(state, batch) -> batch`, called once before the updates on an on-policy batch (advantages).
+  """
+
+  spec: Spec
+  init: Callable[[Key], AgentState]
+  act: Callable[[Params, Carry, Observation, Key], tuple[Array, Carry, Extras]]
+  mode: Callable[[Params, Carry, Observation, Key], tuple[Array, Carry, Extras]]
+  update: Callable[[AgentState, Batch, Key], tuple[AgentState, Metrics]]
+  execute: Callable[[Array], Array] = lambda action: action
+  carry: Callable[[int], Carry] = lambda batch: ()
+  warm_up: Callable[[Params, Carry, Observation, Key], tuple[Array, Carry, Extras]] | None = None
+  observe: Callable[[AgentState, Transition, Array], AgentState] = lambda state, transitions, valid: state
+  prepare: Callable[[AgentState, Batch], Batch] = lambda state, batch: batch
