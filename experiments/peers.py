@@ -27,12 +27,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 EPOCHS = 10_000
 """How many epochs a stepped trainer is told to run; far more than anybody asks of it."""
 
+PMAP_AXIS = "i"
+"""The axis name of every pmap in Brax's SAC and PPO."""
+
 
 def _device_put_replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
   """Copies every leaf to each device, stacked along a new leading axis that is split over the devices.
 
-  The sharding matters: with plain stacked arrays Brax's pmapped epoch and its evaluation would compile once more than
-  they did with the removed function, and Brax would be charged for it.
+  The sharding matters, down to the name of its axis: it is part of an array's type under jit. Plain stacked arrays, or
+  an axis of another name than Brax's pmapped functions return, make Brax compile its evaluation up to two times more
+  than it did with the removed function, at 5 to 7 s each, and it would be charged for our mistake.
 
   Args:
     tree: arrays or Python numbers, each of any shape `[...]`.
@@ -41,7 +45,7 @@ def _device_put_replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
   Returns:
     The same tree with leaves `[len(devices), ...]`.
   """
-  sharding = NamedSharding(Mesh(np.asarray(devices), ("devices",)), PartitionSpec("devices"))
+  sharding = NamedSharding(Mesh(np.asarray(devices), (PMAP_AXIS,)), PartitionSpec(PMAP_AXIS))
   return jax.tree.map(lambda leaf: jax.device_put(jnp.stack([leaf] * len(devices)), sharding), tree)
 
 
@@ -131,9 +135,9 @@ def brax_sac_steps(
   What runs is Brax's `train` itself, from its first line to its last: it lives in a thread that waits inside the
   progress call, which Brax makes between epochs, until the next epoch is asked for. Rebuilding the training step from
   Brax's parts would measure our copy of it instead. The seconds are Brax's own (`training/sps`): they cover one call
-  of its compiled epoch until the result is ready, and leave out what lies between epochs; an epoch of ours is to be timed
-  in the same way. Brax counts compilation into the first epoch's figure; that epoch is run here and kept out of the
-  rest.
+  of its compiled epoch until the result is ready, and leave out what lies between epochs; an epoch of ours is to be
+  timed in the same way. Brax counts compilation into the first epoch's figure; that epoch is run here and kept out of
+  the rest.
 
   Brax evaluates after every epoch and cannot be told not to. It is given an environment without physics for that
   (`eval_env`), of the same sizes, so that the evaluation between two timed epochs takes milliseconds and

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+
 from varl import checkpoint
 
 ROOT = pathlib.Path(checkpoint.__file__).parents[1]
@@ -85,7 +86,8 @@ def test_every_kind_of_leaf_comes_back_bit_for_bit_in_the_examples_containers(tm
   step, restored = checkpoint.restore(path.parent, _state(0))
   assert step == 40_000
   assert _bits(restored) == _bits(state)
-  assert isinstance(restored, Outer) and isinstance(restored.inner, Inner)
+  assert isinstance(restored, Outer)
+  assert isinstance(restored.inner, Inner)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,8 @@ def test_negative_zero_and_the_payload_of_nan_are_bits_too(tmp_path):
 def test_python_numbers(tmp_path, value):
   checkpoint.save(tmp_path, 1, value)
   restored = checkpoint.restore(tmp_path, value)[1]
-  assert type(restored) is type(value) and repr(restored) == repr(value)
+  assert type(restored) is type(value)
+  assert repr(restored) == repr(value)
 
 
 def test_a_key_of_another_implementation(tmp_path):
@@ -179,6 +182,27 @@ def test_the_same_step_is_replaced(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ["000000000005"]
 
 
+def test_the_one_that_is_being_replaced_is_there_until_the_new_one_is(tmp_path, monkeypatch):
+  checkpoint.save(tmp_path, 5, {"x": np.float64(1)}, keep=1)
+  rename = pathlib.Path.rename
+
+  def fail(path, target):
+    if path.suffix == ".tmp":
+      raise OSError("the disk went away")
+    return rename(path, target)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(pathlib.Path, "rename", fail)
+    with pytest.raises(OSError, match="went away"):
+      checkpoint.save(tmp_path, 5, {"x": np.float64(2)}, keep=1)
+  assert checkpoint.steps(tmp_path) == [5]
+  assert checkpoint.restore(tmp_path, {"x": np.float64(0)}) == (5, {"x": 1.0})
+  checkpoint.save(tmp_path, 6, {"x": np.float64(3)}, keep=2)
+  assert checkpoint.steps(tmp_path) == [5, 6]
+  checkpoint.save(tmp_path, 5, {"x": np.float64(4)}, keep=2)
+  assert [path.name for path in tmp_path.iterdir()] == ["000000000005"]
+
+
 def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
   checkpoint.save(tmp_path, 1, {"x": np.ones(3)}, keep=1)
 
@@ -200,7 +224,7 @@ def _truncate(path):
 
 
 @pytest.mark.parametrize(
-  "damage, message",
+  ("damage", "message"),
   [
     (lambda d: _flip(_arrays(d, 20)[0]), "another CRC-32"),
     (lambda d: _truncate(_arrays(d, 20)[0]), r"has \d+ bytes, not \d+"),
@@ -246,9 +270,11 @@ def test_what_orbax_cannot_read_counts_as_damaged(tmp_path, monkeypatch):
     raise KeyError("a chunk is not there")
 
   monkeypatch.setattr(ocp.PyTreeCheckpointer, "restore", fail)
-  with pytest.warns(checkpoint.CheckpointWarning, match="Orbax cannot read it: KeyError"):
-    with pytest.raises(checkpoint.CheckpointError, match="can be read.*000000000010 is damaged"):
-      checkpoint.restore(tmp_path, {"x": np.ones(3)})
+  with (
+    pytest.warns(checkpoint.CheckpointWarning, match="Orbax cannot read it: KeyError"),
+    pytest.raises(checkpoint.CheckpointError, match=r"can be read.*000000000010 is damaged"),
+  ):
+    checkpoint.restore(tmp_path, {"x": np.ones(3)})
 
 
 def test_after_a_damaged_newest_the_run_goes_on(tmp_path):
@@ -277,7 +303,7 @@ def test_an_incomplete_one_is_ignored_in_silence_and_removed_by_the_next_save(tm
 def test_none_left_says_what_was_found(tmp_path):
   with pytest.raises(checkpoint.CheckpointError, match="nowhere is no directory"):
     checkpoint.restore(tmp_path / "nowhere", 0)
-  with pytest.raises(checkpoint.CheckpointError, match="no complete checkpoint in .*; found nothing"):
+  with pytest.raises(checkpoint.CheckpointError, match=r"no complete checkpoint in .*; found nothing"):
     checkpoint.restore(tmp_path, 0)
   (tmp_path / "000000000011").mkdir()
   with pytest.raises(checkpoint.CheckpointError, match="found 000000000011"):
@@ -289,7 +315,7 @@ def test_none_left_says_what_was_found(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "example, message",
+  ("example", "message"),
   [
     ({"a": jnp.zeros((2, 4)), "n": 1}, r"\['a'\] is float32\[2, 3\] in the checkpoint and should be float32\[2, 4\]"),
     ({"a": jnp.zeros((2, 3), jnp.int32), "n": 1}, r"float32\[2, 3\] in the checkpoint and should be int32\[2, 3\]"),
@@ -315,9 +341,9 @@ def test_a_newer_schema_is_refused_and_not_passed_over(tmp_path, monkeypatch):
     checkpoint.restore(tmp_path, {"x": 1})
 
 
-@pytest.mark.parametrize("step, keep", [(-1, 2), (1.0, 2), (True, 2), (1, 0)])
+@pytest.mark.parametrize(("step", "keep"), [(-1, 2), (1.0, 2), (True, 2), (1, 0)])
 def test_bad_arguments(tmp_path, step, keep):
-  with pytest.raises(ValueError, match="step must be|keep must be"):
+  with pytest.raises(ValueError, match=r"step must be|keep must be"):
     checkpoint.save(tmp_path, step, {"x": 1}, keep=keep)
   assert not list(tmp_path.iterdir())
 

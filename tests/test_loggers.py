@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from varl import loggers
 
 
@@ -19,6 +20,11 @@ def _write(out, rows, **kwargs):
   with loggers.MetricsWriter(out, **{"tensorboard": False} | kwargs) as writer:
     for row in rows:
       writer.write(row)
+
+
+def _write_many(writer, steps):
+  for step in steps:
+    writer.write({"env_steps": step, "a": step})
 
 
 def _csv(out):
@@ -56,7 +62,8 @@ def test_non_finite_numbers_are_strict_json_and_come_back(tmp_path):
   line = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=refuse)
   assert line == {"env_steps": 1, "a": "NaN", "b": "Infinity", "c": "-Infinity"}
   (row,) = loggers.read(tmp_path)
-  assert math.isnan(row["a"]) and row["b"] == math.inf and row["c"] == -math.inf
+  assert math.isnan(row["a"])
+  assert (row["b"], row["c"]) == (math.inf, -math.inf)
   assert _csv(tmp_path)[1] == ["1", "nan", "inf", "-inf"]
 
 
@@ -68,7 +75,7 @@ def test_a_new_column_rewrites_the_header_and_keeps_the_earlier_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "row, message",
+  ("row", "message"),
   [
     ({"a": 1.0}, "needs 'env_steps'"),
     ({"env_steps": 1.5}, "must be an integer, got 1.5"),
@@ -144,8 +151,7 @@ def test_a_full_disk_leaves_the_earlier_rows_and_writing_can_go_on(tmp_path, roo
     resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "metrics.jsonl").stat().st_size + room, hard))
     try:
       with pytest.raises(OSError, match="too large"):
-        for step in (20, 30, 40):
-          writer.write({"env_steps": step, "a": step})
+        _write_many(writer, (20, 30, 40))
     finally:
       resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     before = loggers.read(tmp_path)

@@ -112,8 +112,7 @@ def _from_host(entry: dict[str, Any], value: Any, example: Any) -> Any:
     return value[()]
   if isinstance(example, np.ndarray):
     return value
-  # The update donates its state: the arrays must own their memory, not share it with what Orbax read.
-  return jax.device_put(value, sharding, may_alias=False)
+  return jax.device_put(value, sharding)
 
 
 def _text(entry: dict[str, Any]) -> str:

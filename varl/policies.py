@@ -5,6 +5,7 @@ the action that the environment gets, and `log_prob` is the log-density of that 
 one, since inverting tanh loses everything once it saturates.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -115,7 +116,7 @@ def tanh_gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1
     mode=lambda outputs: outputs[..., :action_size],
     execute=jnp.tanh,
     uniform=uniform,
-    uniform_log_prob=-action_size * float(jnp.log(2.0)),
+    uniform_log_prob=-action_size * math.log(2.0),
   )
 
 
@@ -145,7 +146,7 @@ def categorical(actions: int) -> Head:
     mode=lambda outputs: jnp.argmax(outputs, axis=-1),
     execute=lambda action: action,
     uniform=lambda key, shape: jax.random.randint(key, shape, 0, actions),
-    uniform_log_prob=-float(jnp.log(actions)),
+    uniform_log_prob=-math.log(actions),
   )
 
 
@@ -187,7 +188,7 @@ def _normal_head(
     raise ValueError(f"{name} needs at least one action dimension, got {action_size}")
   if not 0.0 <= min_std < init_std:
     raise ValueError(f"{name} needs 0 <= min_std < init_std, got min_std={min_std}, init_std={init_std}")
-  shift = float(jnp.log(jnp.expm1(init_std - min_std)))
+  shift = math.log(math.expm1(init_std - min_std))
 
   def distribution(outputs: Array) -> distrax.Distribution:
     loc, rho = jnp.split(outputs, 2, axis=-1)

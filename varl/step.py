@@ -83,7 +83,7 @@ def descend(
       grads = jax.lax.pmean(grads, axis)
     updates, opt_state = optimizer.update(grads, state[label], own)
     new = optax.apply_updates(own, updates)
-    metrics = {**metrics, f"{label}_loss": value, f"{label}_grad_norm": optax.global_norm(grads)}
+    metrics = {**metrics, f"{label}_loss": value, f"{label}_grad_norm": optax.tree.norm(grads)}
     return {**params, **new}, {**state, label: opt_state}, metrics
 
   return TrainStep(init, step, groups, (label,))

@@ -1,10 +1,20 @@
-"""An environment in which every number can be worked out by hand."""
+"""An environment in which every number can be worked out by hand, and what its tests share."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from varl.envs import State
+
+# What Brax says of itself, of its optimiser library and of its use of MuJoCo, on import and while it is traced.
+brax_warnings = pytest.mark.filterwarnings(
+  "ignore:Brax System:UserWarning",
+  "ignore:JAXopt is no longer:DeprecationWarning",
+  "ignore:Accessing `(ncon|contact)` directly from `Data`:DeprecationWarning",
+)
 
 
 class Counter:
@@ -46,18 +56,23 @@ class Counter:
     )
 
 
-def rollout(vector, length, *, seed=0, action=None):
-  """`length` steps with one action: (stacked `TimeStep`, observations after each step, resets included), as NumPy."""
-  if action is None:
-    action = jnp.ones((vector.num_envs, vector.spec.action_size))
-
+@functools.cache
+def _runner(vector, length):
   @jax.jit
-  def run(key):
+  def run(key, action):
     def body(state, _):
       state, timestep = vector.step(state, action)
       return state, (timestep, state.env.obs, state.env.data)
 
     return jax.lax.scan(body, vector.reset(key), None, length=length)[1]
 
-  timestep, after, data = run(jax.random.key(seed))
-  return jax.tree.map(np.asarray, timestep), np.asarray(after), np.asarray(data)
+  return run
+
+
+def rollout(vector, length, *, seed=0, action=None):
+  """`length` steps with one action: (`TimeStep`, observation, the environment's data) after each step, stacked."""
+  if action is None:
+    action = jnp.ones((vector.num_envs, vector.spec.action_size))
+  timestep, after, data = _runner(vector, length)(jax.random.key(seed), action)
+  # The environment's data may be random keys, which NumPy does not know.
+  return jax.tree.map(np.asarray, timestep), np.asarray(after), data

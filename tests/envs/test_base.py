@@ -50,6 +50,16 @@ class NoStep:
     return State(jnp.zeros(1), jnp.zeros(()), jnp.zeros(()))
 
 
+class Fractional(Counter):
+  """Its size is asked for by name only, since arrays of that size cannot be made."""
+
+  def reset(self, rng):
+    return State(jnp.zeros(2), jnp.zeros(()), jnp.zeros(()))
+
+  def __init__(self):
+    super().__init__(action_size=1.5)
+
+
 def with_state(make_state, **attributes):
   """A `Counter` whose reset returns what `make_state` makes of its state."""
   body = {"reset": lambda self, rng: make_state(Counter.reset(self, rng)), **attributes}
@@ -72,7 +82,7 @@ def with_state(make_state, **attributes):
     (with_state(lambda s: s.replace(obs=s.obs * float(s.obs[0]))), "cannot be traced by JAX"),
     (with_state(lambda s: s, observation_size=-2), "observation_size must be a positive integer; got -2"),
     (Counter(action_size=0), "action_size must be a positive integer; got 0"),
-    (Counter(action_size=1.5), "action_size must be a positive integer; got 1.5"),
+    (Fractional(), "action_size must be a positive integer; got 1.5"),
     (Counter(bounds=(1.0, -1.0)), "finite with low < high"),
     (Counter(bounds=(-jnp.inf, jnp.inf)), "unbounded actions are action_bounds = None"),
     (Counter(bounds=([-1.0] * 3, [1.0] * 3)), "a scalar or an array"),

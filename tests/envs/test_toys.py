@@ -27,7 +27,8 @@ def run_policy(env, policy, num_envs, length, seed=0):
 def test_point_mass_rewards_getting_to_the_origin():
   idle = run_policy(toys.PointMass(), lambda obs: jnp.zeros((obs.shape[0], 2)), 256, 50)
   pushed = run_policy(toys.PointMass(), lambda obs: -4 * obs[:, :2] - 2 * obs[:, 2:], 256, 50)
-  assert (idle >= -1).all() and (idle <= 0).all()
+  assert (idle >= -1).all()
+  assert (idle <= 0).all()
   # E|x| of a uniform point in [-1, 1]² is 0.7652, with standard deviation 0.285: 4 standard errors are 0.036 of reward.
   assert abs(idle[0].mean() + 0.7652 / 2) < 0.036
   assert pushed[-1].mean() > -0.01

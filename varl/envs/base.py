@@ -45,8 +45,7 @@ class Environment(Protocol):
     """Number of action dimensions, or of actions where the environment is discrete."""
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
   """The state of an environment that brings no state class of its own.
 
   Attributes:
@@ -169,7 +168,7 @@ def _trace_reset(env: Environment) -> Any:
   """Shapes and dtypes of the first state, which is checked to be a state."""
   who = type(env).__name__
 
-  def reset(rng):
+  def reset(rng: Array) -> Any:
     state = env.reset(rng)
     absent = [name for name in _STATE_FIELDS if not hasattr(state, name)]
     if absent:

@@ -26,7 +26,7 @@ def register(name: str, factory: Callable[..., "Environment"], *, overwrite: boo
 
   Args:
     name: any name without a colon.
-    factory: called with the keyword arguments of `make`, and with `backend` where one was given; returns an environment.
+    factory: called with the keyword arguments of `make`, and `backend` where one was given; returns an environment.
     overwrite: whether `name` may replace a name that is known already.
 
   Raises:
@@ -135,7 +135,8 @@ def _without_mujoco_warning(known: str) -> Iterator[None]:
   MuJoCo writes its warnings from C, and to a file in the working directory, unless a handler is installed.
   """
   mujoco = importlib.import_module("mujoco")
-  before, messages = mujoco.get_mju_user_warning(), []
+  before = mujoco.get_mju_user_warning()
+  messages: list[str] = []
   mujoco.set_mju_user_warning(messages.append)
   try:
     yield

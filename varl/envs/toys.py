@@ -42,7 +42,7 @@ class PointMass:
 
 
 class LinearQuadratic:
-  """Linear dynamics and quadratic cost, with unbounded actions: s' = As + Ba + w, r = -(sᵀQs + aᵀRa), w ~ N(0, noise² I).
+  """Linear dynamics, quadratic cost, unbounded actions: s' = As + Ba + w, r = -(sᵀQs + aᵀRa), w ~ N(0, noise² I).
 
   The reward is that of the state the action was taken in. Starts at s ~ N(0, initial_std² I) and never ends by itself.
   The default is a double integrator, s = (place, speed), controllable and on the edge of stability without control.
@@ -136,4 +136,3 @@ class Chain:
       done=(cell == self.observation_size - 1).astype(jnp.float32),
       data=cell,
     )
-

@@ -168,12 +168,12 @@ def vectorize(
   def advance(state: Any, action: Array, key: Key) -> tuple[Any, Array, Array]:
     """`action_repeat` steps of all environments: states, summed rewards and whether all of it was finite."""
 
-    def once(state):
+    def once(state: Any) -> tuple[Any, Array, Array]:
       state = _tie(canonical(jax.vmap(env.step)(state, action)), key)
       finite = jnp.isfinite(state.reward) & jnp.isfinite(state.obs).all(axis=-1)
       return state, state.reward.astype(jnp.float32), finite
 
-    def again(carry, _):
+    def again(carry: tuple[Any, Array, Array], _: None) -> tuple[tuple[Any, Array, Array], None]:
       state, reward, finite = carry
       over = state.done.astype(bool) | ~finite if nan_guard else state.done.astype(bool)
       new_state, new_reward, new_finite = once(state)
@@ -236,7 +236,7 @@ def _select(mask: Array, yes: Any, no: Any) -> Any:
 
 def _rekey(states: Any, key: Key) -> Any:
   """New random keys for the copies of one reset state, which would live the same noise again otherwise."""
-  paths, structure = jax.tree_util.tree_flatten_with_path(states)
+  paths = jax.tree_util.tree_leaves_with_path(states)
   leaves = []
   for number, (path, leaf) in enumerate(paths):
     typed = _is_key(leaf)
@@ -245,7 +245,7 @@ def _rekey(states: Any, key: Key) -> Any:
       keys = jax.random.split(leaf_key, leaf.shape if typed else leaf.shape[:-1])
       leaf = keys if typed else jax.random.key_data(keys).astype(leaf.dtype)
     leaves.append(leaf)
-  return structure.unflatten(leaves)
+  return jax.tree.unflatten(jax.tree.structure(states), leaves)
 
 
 def _canonical(env: base.Environment, spec: Spec, first: Any) -> Callable[[Any], Any]:
@@ -259,7 +259,8 @@ def _canonical(env: base.Environment, spec: Spec, first: Any) -> Callable[[Any],
   who = type(env).__name__
   while True:
     second = base.trace_step(env, spec, first)
-    if jax.tree.structure(second) != jax.tree.structure(first):
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (first, second)]
+    if structures[0] != structures[1]:
       raise ValueError(
         f"step of {who} returns a state of another structure than reset: {_difference(first, second)}; "
         "give metrics and info the same names in both"
@@ -283,4 +284,6 @@ def _difference(first: Any, second: Any) -> str:
   """The leaves that only one of two states has."""
   reset, step = ({jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(t)} for t in (first, second))
   sides = (("reset", reset - step), ("step", step - reset))
-  return "; ".join(f"only from {who}: {', '.join(sorted(extra))}" for who, extra in sides if extra) or "other containers"
+  return (
+    "; ".join(f"only from {who}: {', '.join(sorted(extra))}" for who, extra in sides if extra) or "other containers"
+  )

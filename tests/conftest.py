@@ -1,0 +1,85 @@
+"""What the tests share: eight CPU devices, a compilation cache, and a tiny soft actor-critic compiled once."""
+
+import os
+import pathlib
+
+# Both are read when JAX is first imported.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh
+
+from varl.agents import sac
+from varl.envs import spec as spec_of
+from varl.envs import toys
+from varl.types import Transition
+
+# The same examples at every run: a failure stays one.
+hypothesis.settings.register_profile("varl", derandomize=True, database=None, deadline=None, max_examples=40)
+hypothesis.settings.load_profile("varl")
+
+
+def transitions(seed, shape, spec):
+  """Random transitions with leading axes `shape`, as NumPy arrays; some end, and the extras are empty."""
+  rng = np.random.default_rng(seed)
+
+  def normal(*more):
+    return rng.normal(size=(*shape, *more)).astype(np.float32)
+
+  return Transition(
+    obs=normal(spec.observation_size),
+    action=normal(spec.action_size),
+    reward=normal(),
+    discount=(rng.uniform(size=shape) > 0.2).astype(np.float32),
+    next_obs=normal(spec.observation_size),
+    truncated=np.zeros(shape, np.float32),
+    extras={},
+  )
+
+
+@pytest.fixture(scope="session")
+def mesh():
+  """All eight devices on one axis."""
+  return Mesh(np.asarray(jax.devices()), ("devices",), axis_types=(AxisType.Auto,))
+
+
+@pytest.fixture(scope="session")
+def point_mass():
+  return toys.PointMass()
+
+
+@pytest.fixture(scope="session")
+def spec(point_mass):
+  """Sizes of the point mass: 4 observations, 2 actions."""
+  return spec_of(point_mass)
+
+
+@pytest.fixture(scope="session")
+def config():
+  return sac.Config(hidden=(32, 32))
+
+
+@pytest.fixture(scope="session")
+def agent(spec, config):
+  """A tiny soft actor-critic for the point mass."""
+  return sac.make(spec, config)
+
+
+@pytest.fixture(scope="session")
+def agent_init(agent):
+  return jax.jit(agent.init)
+
+
+@pytest.fixture(scope="session")
+def agent_update(agent):
+  return jax.jit(agent.update)
+
+
+@pytest.fixture(scope="session")
+def batch(spec):
+  return transitions(0, (16,), spec)

@@ -1,0 +1,112 @@
+"""The command line as a user meets it: subprocesses, exit codes, first lines."""
+
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+TINY = "--num-timesteps 400 --num-envs 4 --episode-length 50 --warm-up 100 --batch-size 16 --replay-capacity 1000"
+TINY += " --eval-every 200 --eval-episodes 4 --hidden 16 16"
+
+
+def varl(*arguments, cwd=ROOT):
+  """Runs the command; returns the finished process."""
+  command = [sys.executable, "-m", "varl.cli", *arguments]
+  env_path = {"PYTHONPATH": str(ROOT)}
+  import os
+
+  return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env_path}, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A run by the command line, and what it printed."""
+  out = tmp_path_factory.mktemp("cli") / "out"
+  done = varl("train", "sac", "--env", "point_mass", "--out", str(out), *TINY.split())
+  assert done.returncode == 0, done.stderr
+  return out, done.stdout
+
+
+def test_train_says_what_it_does(run):
+  out, text = run
+  assert "jax" in text.splitlines()[0]
+  assert "sac on point_mass, seed 0, 400 steps" in text
+  assert "replay: " in text
+  assert "compiled in " in text
+  assert "400 steps  return" in text
+  assert str(out / "curve.png") in text.replace("\n", "")
+
+
+def test_eval_and_resume(run):
+  out, _ = run
+  done = varl("eval", str(out), "--episodes", "4")
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.startswith("eval/")
+  done = varl("resume", str(out), "--num-timesteps", "600")
+  assert done.returncode == 0, done.stderr
+  assert "resuming at 400" in done.stdout
+  assert "600 steps  return" in done.stdout
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["train", "sca", "--env", "point_mass"], "'sac'"),
+    (["train", "sac", "--env", "halfcheeta"], "halfcheetah"),
+    (["train", "sac", "--env", "ant", "--backend", "mujoco"], "generalized"),
+    (["train", "sac"], "--env"),
+    (["train"], "sac"),
+    (["tran"], "tran"),
+    (["resume", "/nonexistent"], "is no run"),
+    (["eval", "/nonexistent"], "is no run"),
+    (["render", "/nonexistent", "--out", "x.html"], "is no run"),
+    (["presets", "sca"], "'sac'"),
+    (["list", "--all"], "--all"),
+  ],
+)
+def test_bad_input_is_answered_at_once(arguments, message):
+  started = time.perf_counter()
+  done = varl(*arguments)
+  seconds = time.perf_counter() - started
+  assert done.returncode == 2
+  assert message in done.stderr
+  assert "Traceback" not in done.stderr
+  assert len(done.stderr.strip().splitlines()) <= 2
+  assert seconds < 5  # under one second on an idle machine; see experiments/results
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--num-timesteps", "-5"], "num_timesteps is a whole number > 0, got -5"),
+    (["--learning-rate", "fast"], "could not convert string to float"),
+    (["--learning-rate", "nan"], "learning_rate is a finite number > 0, got nan"),
+    (["--lerning-rate", "0.1"], "--learning-rate"),
+    (["--replay-capacity", "10"], "cannot hold one batch"),
+    (["--out", "/proc/varl"], "/proc/varl"),
+  ],
+)
+def test_bad_flags(arguments, message):
+  done = varl("train", "sac", "--env", "point_mass", *arguments)
+  assert done.returncode == 2, done.stderr
+  assert message in done.stderr
+  assert "Traceback" not in done.stderr
+  assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_light_commands_import_no_jax():
+  for arguments in (["--help"], ["list"], ["presets"], ["train", "--help"]):
+    code = f"import sys; from varl import cli; sys.argv = ['varl']\ntry:\n  cli.main({arguments!r})\nexcept SystemExit: pass\n"
+    code += "heavy = {'jax', 'brax', 'distrax', 'flax', 'orbax', 'matplotlib'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_lists_every_setting_with_its_preset():
+  done = varl("train", "sac", "--env", "inverted_pendulum", "--help")
+  assert done.returncode == 0, done.stderr
+  for flag in ("--learning-rate", "--num-timesteps", "--updates-per-env-step", "--nan-guard", "--entropy-target"):
+    assert flag in done.stdout
