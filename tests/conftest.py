@@ -10,18 +10,42 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import hypothesis
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
 from varl.agents import sac
+from varl.envs import State, toys
 from varl.envs import spec as spec_of
-from varl.envs import toys
 from varl.types import Transition
 
 # The same examples at every run: a failure stays one.
 hypothesis.settings.register_profile("varl", derandomize=True, database=None, deadline=None, max_examples=40)
 hypothesis.settings.load_profile("varl")
+
+
+class Steps:
+  """Pays 1 a step. Observation: the step of the episode modulo 3, one-hot.
+
+  Args:
+    done_at: the step at which the episode ends by itself; 0 for never. May be traced.
+    nan_at: the step at which observation and reward turn NaN; 0 for never.
+  """
+
+  observation_size, action_size = 3, 1
+
+  def __init__(self, done_at=0, nan_at=0):
+    self.done_at, self.nan_at = done_at, nan_at
+
+  def reset(self, rng):
+    return State(jax.nn.one_hot(0, 3), jnp.zeros(()), jnp.zeros(()), data=jnp.int32(0))
+
+  def step(self, state, action):
+    count = state.data + 1
+    poison = jnp.where((self.nan_at > 0) & (count == self.nan_at), jnp.nan, 0.0)
+    done = (self.done_at > 0) & (count >= self.done_at)
+    return State(jax.nn.one_hot(count % 3, 3) + poison, 1.0 + poison, done.astype(jnp.float32), data=count)
 
 
 def transitions(seed, shape, spec):

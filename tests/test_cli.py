@@ -99,8 +99,9 @@ def test_bad_flags(arguments, message):
 
 def test_light_commands_import_no_jax():
   for arguments in (["--help"], ["list"], ["presets"], ["train", "--help"]):
-    code = f"import sys; from varl import cli; sys.argv = ['varl']\ntry:\n  cli.main({arguments!r})\nexcept SystemExit: pass\n"
-    code += "heavy = {'jax', 'brax', 'distrax', 'flax', 'orbax', 'matplotlib'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    code = f"import sys; from varl import cli\ntry:\n  cli.main({arguments!r})\nexcept SystemExit: pass\n"
+    code += "heavy = {'jax', 'brax', 'distrax', 'flax', 'orbax', 'matplotlib'} & set(sys.modules)\n"
+    code += "sys.exit(str(heavy) if heavy else 0)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -34,9 +34,7 @@ TIMES = ("walltime", "sps", "per_second", "compile_time")
 
 def timeless(rows):
   """Rows without what a clock measured, NaN made comparable."""
-  return [
-    {k: "nan" if math.isnan(v) else v for k, v in row.items() if not k.endswith(TIMES)} for row in rows
-  ]
+  return [{k: "nan" if math.isnan(v) else v for k, v in row.items() if not k.endswith(TIMES)} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +219,10 @@ def test_environment_as_an_object():
     ({"lerning_rate": 1e-3}, "did you mean 'learning_rate'"),
     ({"replay_capacity": 8, "batch_size": 16}, "cannot hold one batch"),
     ({"num_envs": 3, "num_devices": 2}, "not divisible"),
-    ({"num_devices": 4096, "num_envs": 4096, "batch_size": 4096, "replay_capacity": 8192, "eval_episodes": 4096}, "JAX sees"),
+    (
+      {"num_devices": 4096, "num_envs": 4096, "batch_size": 4096, "replay_capacity": 8192, "eval_episodes": 4096},
+      "JAX sees",
+    ),
     ({"updates_per_env_step": 0.3}, "not a whole number of updates"),
     ({"seed": -1}, "seed"),
     ({"policy": "beta"}, "policy is one of"),

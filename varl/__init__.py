@@ -127,8 +127,8 @@ if TYPE_CHECKING:
   from varl.export import Policy, load_policy, save_policy
   from varl.settings import Settings
   from varl.step import assign, chain, copy, descend, every, joint, track
-  from varl.training import Diverged, Run, resume, train
   from varl.trainer import Trainer, TrainerState, make_trainer
+  from varl.training import Diverged, Run, resume, train
   from varl.types import (
     Agent,
     AgentState,

@@ -53,8 +53,8 @@ def _parser() -> argparse.ArgumentParser:
   train = commands.add_parser(
     "train",
     help="train an algorithm on an environment",
-    description="Train an algorithm on an environment, from its tuned preset. `varl train ALGORITHM --env ENV --help` lists "
-    "every setting with the value it has there.",
+    description="Train an algorithm on an environment, from its tuned preset. "
+    "`varl train ALGORITHM --env ENV --help` lists every setting with the value it has there.",
     add_help=False,
   )
   train.add_argument("algorithm", nargs="?", metavar="ALGORITHM", help=f"one of: {', '.join(agents.AGENTS)}")
@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 
   resume = commands.add_parser("resume", help="go on with an interrupted run, or extend a finished one")
   resume.add_argument("out", metavar="OUT")
-  resume.add_argument("--num-timesteps", type=int, help="environment steps in all (default: as the run was started with)")
+  resume.add_argument(
+    "--num-timesteps", type=int, help="environment steps in all (default: as the run was started with)"
+  )
 
   evaluate = commands.add_parser("eval", help="evaluate a run's policy")
   evaluate.add_argument("out", metavar="OUT")
@@ -149,7 +151,7 @@ def _flags(run: Any, rest: list[str]) -> Any:
   errors = io.StringIO()
   try:
     with contextlib.redirect_stderr(errors):
-      parsed = tyro.cli(flags, args=rest, prog=prog)
+      parsed: Any = tyro.cli(flags, args=rest, prog=prog)
   except SystemExit as error:
     if error.code:
       raise ValueError(_plain(errors.getvalue())) from None

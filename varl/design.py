@@ -1,5 +1,7 @@
 """The one place where the four axes are glued into an agent."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -41,7 +43,7 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
   Raises:
     ValueError: two axes that name one parameter group, or write one.
   """
-  axes = (design.value, design.posterior, design.prior, design.temperature)
+  axes: tuple[Any, ...] = (design.value, design.posterior, design.prior, design.temperature)
   steps = [axis.step(design) for axis in axes if axis.step is not None]
   update_all = joint(*steps)
 
@@ -75,11 +77,15 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     moments = normalize.update(state.params[NORMALIZER], transitions.obs, valid, axis=design.axis)
     return state._replace(params={**state.params, NORMALIZER: jax.lax.stop_gradient(moments)})
 
+  bounded = head.uniform is not None
+  uniform: Any = head.uniform
+  uniform_log_prob: Any = head.uniform_log_prob
+
   def warm_up(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     _, carry, extras = act(params, carry, obs, key)
-    action = head.uniform(key, obs.shape[:-1])
+    action = uniform(key, obs.shape[:-1])
     if "log_prob" in extras:  # of the behaviour, for off-policy corrections: here the uniform's
-      extras = {**extras, "log_prob": jnp.full_like(extras["log_prob"], head.uniform_log_prob)}
+      extras = {**extras, "log_prob": jnp.full_like(extras["log_prob"], uniform_log_prob)}
     return action, carry, extras
 
   return Agent(
@@ -90,6 +96,6 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     update=update,
     execute=head.execute,
     carry=design.posterior.carry,
-    warm_up=None if head.uniform is None else warm_up,
+    warm_up=warm_up if bounded else None,
     observe=observe,
   )

@@ -1,7 +1,7 @@
 """One object for every temperature and Lagrange multiplier.
 
-A dual variable λ > 0 prices a constraint measured <= budget. Its loss λ·sg(budget - measured), minimised, raises λ while the
-constraint is broken and lowers it while there is slack.
+A dual variable λ > 0 prices a constraint measured <= budget. Its loss λ·sg(budget - measured), minimised, raises λ
+while the constraint is broken and lowers it while there is slack.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,8 @@ def dual(
     shape: () for one multiplier, (d,) for one a dimension.
     transform: "exp" (the step in log λ) or "softplus" (the step in λ itself where it is large).
     floor: λ never goes below.
-    ceiling: λ never goes above. The gradient at the ceiling is that of the unclipped value, so that it can come down again.
+    ceiling: λ never goes above. The gradient at the ceiling is that of the unclipped value, so that it can come down
+      again.
 
   Raises:
     ValueError: an unknown transform, or an initial value outside (floor, ceiling].
@@ -60,7 +61,8 @@ def dual(
 
   def value(raw: Array) -> Array:
     free = floor + (jnp.exp(raw) if transform == "exp" else jax.nn.softplus(raw))
-    return free + jax.lax.stop_gradient(jnp.minimum(free, ceiling) - free)
+    # The 0 added to the ceiling carries the gradient; free + sg(ceiling - free) would lose the ceiling to a large free.
+    return jnp.where(free > ceiling, ceiling + (free - jax.lax.stop_gradient(free)), free)
 
   def loss(raw: Array, measured: Array, budget: Array) -> Array:
     return value(raw) * jax.lax.stop_gradient(budget - measured)

@@ -1,6 +1,7 @@
 """Evaluation on environments and keys of its own."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,10 +51,10 @@ def evaluator(
       jnp.zeros((), jnp.int32),
     )
 
-    def running(loop: tuple[Array, ...]) -> Array:
+    def running(loop: Any) -> Array:
       return jnp.any(loop[2])
 
-    def step(loop: tuple[Array, ...]) -> tuple[Array, ...]:
+    def step(loop: Any) -> Any:
       state, carry, alive, returns, lengths, broken, count = loop
       action, carry, _ = choose(params, carry, observe(state), jax.random.fold_in(key, count))
       state, seen = batch.step(state, agent.execute(action))

@@ -1,7 +1,7 @@
 """Function approximators: flax modules behind `(init, apply)` pairs, and ensembles by vmap over parameters."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -40,6 +40,7 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """`[..., inputs] -> [..., outputs]`."""
     for width in self.hidden:
       x = nn.Dense(width)(x)
       if self.layer_norm:
@@ -67,7 +68,12 @@ def mlp(
   if activation not in ACTIVATIONS:
     raise ValueError(f"activation is one of {sorted(ACTIVATIONS)}, got {activation!r}")
   module = MLP(tuple(hidden), outputs, ACTIVATIONS[activation], layer_norm)
-  return Network(lambda key: module.init(key, jnp.zeros((1, inputs))), module.apply)
+
+  def apply(params: ArrayTree, x: Array) -> Array:
+    result: Any = module.apply(params, x)
+    return result
+
+  return Network(lambda key: module.init(key, jnp.zeros((1, inputs))), apply)
 
 
 def ensemble(network: Network, size: int) -> Network:

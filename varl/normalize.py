@@ -1,7 +1,7 @@
 """Running moments of observations, held in a parameter group.
 
-Because they are parameters, training, evaluation and export normalise alike, and a checkpoint carries them. They change only
-on fresh frames (`Agent.observe`), never on replayed ones, so that a replayed frame is not counted twice.
+Because they are parameters, training, evaluation and export normalise alike, and a checkpoint carries them. They
+change only on fresh frames (`Agent.observe`), never on replayed ones, so that a replayed frame is not counted twice.
 """
 
 from typing import NamedTuple
@@ -16,14 +16,14 @@ class Moments(NamedTuple):
   """Mean and variance of a stream of vectors, per dimension.
 
   Attributes:
-    count: frames seen, a float32 scalar.
-    origin: `[size]`, the mean of the first frames. Everything else is held relative to it, so that a large constant offset
-      costs no digits.
+    frames: how many were seen, a float32 scalar.
+    origin: `[size]`, the mean of the first frames. Everything else is held relative to it, so that a large constant
+      offset costs no digits.
     mean: `[size]`, of x - origin.
     variance: `[size]`, of x - origin.
   """
 
-  count: Array
+  frames: Array
   origin: Array
   mean: Array
   variance: Array
@@ -61,18 +61,19 @@ def update(moments: Moments, x: Array, valid: Array | None = None, *, axis: str 
 
   new = total(weight)
   safe = jnp.maximum(new, 1.0)
-  # Only the first frames choose the origin. A plain sum of raw values is precise enough for that: any nearby point serves.
-  origin = jnp.where(moments.count > 0, moments.origin, total(x * weight[:, None]) / safe)
+  # Only the first frames choose the origin. A plain sum of raw values is precise enough for that: any nearby point
+  # serves.
+  origin = jnp.where(moments.frames > 0, moments.origin, total(x * weight[:, None]) / safe)
   shifted = jnp.where(weight[:, None] > 0, x - origin, 0.0)
   new_mean = total(shifted) / safe
   new_variance = total(jnp.where(weight[:, None] > 0, jnp.square(shifted - new_mean), 0.0)) / safe
 
-  count = moments.count + new
-  share = new / jnp.maximum(count, 1.0)
+  frames = moments.frames + new
+  share = new / jnp.maximum(frames, 1.0)
   delta = new_mean - moments.mean
   mean = moments.mean + share * delta
   variance = (1 - share) * moments.variance + share * new_variance + share * (1 - share) * jnp.square(delta)
-  merged = Moments(count, origin, mean, variance)
+  merged = Moments(frames, origin, mean, variance)
   return jax.tree.map(lambda old, fresh: jnp.where(new > 0, fresh, old), moments, merged)
 
 
@@ -87,4 +88,4 @@ def apply(moments: Moments, x: Array, *, min_std: float = 1e-4, clip: float = 10
   """
   std = jnp.maximum(jnp.sqrt(moments.variance), min_std)
   scaled = jnp.clip((x - moments.origin - moments.mean) / std, -clip, clip)
-  return jnp.where(moments.count > 0, scaled, x)
+  return jnp.where(moments.frames > 0, scaled, x)

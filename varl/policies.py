@@ -1,8 +1,8 @@
 """Policy heads: distrax distributions over raw actions, and the divergences between them.
 
-A network gives `outputs`; a `Head` says what distribution they mean. Raw actions are kept everywhere: `execute` maps one to
-the action that the environment gets, and `log_prob` is the log-density of that *executed* action, computed from the raw
-one, since inverting tanh loses everything once it saturates.
+A network gives `outputs`; a `Head` says what distribution they mean. Raw actions are kept everywhere: `execute` maps
+one to the action that the environment gets, and `log_prob` is the log-density of that *executed* action, computed
+from the raw one, since inverting tanh loses everything once it saturates.
 """
 
 import math
@@ -27,7 +27,8 @@ class Head(NamedTuple):
     log_prob: `(outputs, action) -> [...]`, of the executed action, from the raw one.
     mode: `outputs -> action [..., d]`, the raw action of the distribution's mode before squashing.
     execute: raw action -> executed action.
-    uniform: `(key, shape) -> action [*shape, d]`: raw actions whose executed ones are uniform; None on an unbounded space.
+    uniform: `(key, shape) -> action [*shape, d]`: raw actions whose executed ones are uniform; None on an unbounded
+      space.
     uniform_log_prob: the log-density (log-probability) of that uniform distribution, per action; None with it.
   """
 
@@ -96,7 +97,8 @@ def tanh_gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1
   Raises:
     ValueError: sizes or deviations out of range.
 
-  Reference: Haarnoja et al. 2018, 1812.05905, appendix C, Eq. 26; the form of the log-determinant keeps every term finite.
+  Reference: Haarnoja et al. 2018, 1812.05905, appendix C, Eq. 26; the form of the log-determinant keeps every term
+    finite.
   """
   to_normal = _normal_head("tanh_gaussian", action_size, init_std, min_std)
 
@@ -177,7 +179,10 @@ def decoupled_gaussian_kl(q_loc: Array, q_std: Array, p_loc: Array, p_std: Array
 
 
 def _std_divergence(q_std: Array, p_std: Array) -> Array:
-  log_ratio = jnp.log1p((q_std - p_std) / p_std)
+  change = (q_std - p_std) / p_std
+  near = jnp.abs(change) < 0.5
+  # log1p keeps the digits of a small change; of a large one towards 0, 1 + change has lost them.
+  log_ratio = jnp.where(near, jnp.log1p(jnp.where(near, change, 0.0)), jnp.log(q_std) - jnp.log(p_std))
   return 0.5 * (jnp.expm1(2.0 * log_ratio) - 2.0 * log_ratio)
 
 

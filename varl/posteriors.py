@@ -22,6 +22,7 @@ from varl.types import (
   TrainStep,
 )
 
+
 def direct(
   network: Network,
   head: Head,
@@ -53,15 +54,11 @@ def direct(
     log_weight = jnp.full_like(log_prob, -jnp.log(float(samples)))
     return Particles(action, log_weight, log_prob - design.prior.log_prob(params, batch.obs, action))
 
-  def act(
-    design: Design, params: Params, carry: Carry, obs: Observation, key: Key
-  ) -> tuple[Array, Carry, Extras]:
+  def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     action, log_prob = head.sample_and_log_prob(network.apply(params[group], obs), key, 1)
     return action[0], carry, {"log_prob": log_prob[0]}
 
-  def mode(
-    design: Design, params: Params, carry: Carry, obs: Observation, key: Key
-  ) -> tuple[Array, Carry, Extras]:
+  def mode(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     outputs = network.apply(params[group], obs)
     action = head.mode(outputs)
     return action, carry, {"log_prob": head.log_prob(outputs, action)}

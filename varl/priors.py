@@ -9,9 +9,9 @@ from varl.types import Array, Key, Observation, Params, Prior
 def uniform(head: Head) -> Prior:
   """A constant density over executed actions, which makes divergence from it negative entropy: log_ratio = log π.
 
-  The density is taken as 1 (log p = 0), as soft actor-critic's entropy does, and not normalised: the normalised one would
-  add α d log 2 to the reward of every step, which changes what terminating costs. On an unbounded action space only this
-  improper form exists, and it has no samples.
+  The density is taken as 1 (log p = 0), as soft actor-critic's entropy does, and not normalised: the normalised one
+  would add α d log 2 to the reward of every step, which changes what terminating costs. On an unbounded action space
+  only this improper form exists, and it has no samples.
 
   Args:
     head: the policy's head, which knows the action space.
@@ -22,7 +22,9 @@ def uniform(head: Head) -> Prior:
 
   def proposal(params: Params, obs: Observation, key: Key, n: int) -> Array:
     if head.uniform is None:
-      raise ValueError("a uniform prior over an unbounded action space cannot be sampled; use priors.fixed or a bounded head")
+      raise ValueError(
+        "a uniform prior over an unbounded action space cannot be sampled; use priors.fixed or a bounded head"
+      )
     return head.uniform(key, (n, *jnp.shape(obs)[:-1]))
 
   return Prior(lambda key: {}, log_prob, proposal)
@@ -50,4 +52,3 @@ def fixed(head: Head, outputs: Array) -> Prior:
     return head.sample_and_log_prob(jnp.broadcast_to(outputs, (*batch, head.size)), key, n)[0]
 
   return Prior(lambda key: {}, log_prob, proposal)
-

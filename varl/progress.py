@@ -34,7 +34,8 @@ silent = Reporter()
 
 
 class Console(Reporter):
-  """Reports on a terminal: device and versions, compile time, a progress bar with ETA, a line an evaluation, the curve."""
+  """Reports on a terminal: device and versions, compile time, a progress bar with ETA, a line an evaluation, the
+  curve."""
 
   def __init__(self) -> None:
     import rich.console
@@ -75,7 +76,9 @@ class Console(Reporter):
     now = time.perf_counter()
     before, steps = self._last
     seconds = max(now - before, 1e-9)
-    rates = f"{(env_steps - steps) / seconds:,.0f} steps/s, {float(metrics['training/updates']) / seconds:,.0f} updates/s"
+    rates = (
+      f"{(env_steps - steps) / seconds:,.0f} steps/s, {float(metrics['training/updates']) / seconds:,.0f} updates/s"
+    )
     if steps:  # the first call after a start or a resume has no beginning to count from
       self._bar.update(self._task, description=f"return {self._return:.1f}, {rates}")
     self._bar.update(self._task, completed=env_steps)

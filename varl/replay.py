@@ -1,8 +1,8 @@
 """Replay on the device: a ring of transitions as four pure functions.
 
-A batch may bring rows that must not be stored (steps that turned non-finite), so `add` takes a mask and packs the valid rows
-together; the ring's oldest rows go first. Everything works under jit, scan, vmap and shard_map, and in place where the state
-is donated.
+A batch may bring rows that must not be stored (steps that turned non-finite), so `add` takes a mask and packs the
+valid rows together; the ring's oldest rows go first. Everything works under jit, scan, vmap and shard_map, and in
+place where the state is donated.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,8 @@ class Replay(NamedTuple):
   Attributes:
     init: `() -> state`, empty.
     add: `(state, batch, valid) -> state` with leaves `[B, ...]` and booleans `[B]`; B at most the capacity.
-    sample: `(state, key, n) -> batch` of n rows, uniformly and with replacement; of an empty ring the zeros it began with.
+    sample: `(state, key, n) -> batch` of n rows, uniformly and with replacement; of an empty ring the zeros it began
+      with.
     size: `state -> rows stored`.
     nbytes: bytes of memory that the state takes.
   """

@@ -26,9 +26,10 @@ class RolloutState(NamedTuple):
 
 
 class Episodes(NamedTuple):
-  """Totals over a rollout: episodes that ended, their returns and lengths, and environments reset for turning non-finite."""
+  """Totals over a rollout: episodes that ended, their returns and lengths, and environments reset for turning
+  non-finite."""
 
-  count: Array
+  ended: Array
   return_sum: Array
   length_sum: Array
   nan_resets: Array
@@ -46,7 +47,13 @@ def no_episodes() -> Episodes:
 
 
 def unroll(
-  env: VectorEnv, agent: Agent, params: Params, state: RolloutState, key: Key, length: int, warm_up: Array | bool = False
+  env: VectorEnv,
+  agent: Agent,
+  params: Params,
+  state: RolloutState,
+  key: Key,
+  length: int,
+  warm_up: Array | bool = False,
 ) -> tuple[RolloutState, Transition, Array, Episodes]:
   """Takes `length` steps in every environment.
 
@@ -60,8 +67,8 @@ def unroll(
     warm_up: a scalar.
 
   Returns:
-    The state after; transitions `[T, N]`, whose next_obs is the true next observation; booleans `[T, N]`, False at steps
-    that turned non-finite and must not be learned from; totals of the episodes that ended.
+    The state after; transitions `[T, N]`, whose next_obs is the true next observation; booleans `[T, N]`, False at
+    steps that turned non-finite and must not be learned from; totals of the episodes that ended.
   """
   fresh = agent.carry(env.num_envs)
 

@@ -1,4 +1,4 @@
-"""The training loop's settings, and the checks that every configuration shares. Imports no JAX, so that parsing is quick."""
+"""The training loop's settings, and the checks that every configuration shares; imports no JAX, to parse quickly."""
 
 import dataclasses
 import difflib
@@ -20,17 +20,18 @@ class Settings:
     episode_length: the time limit, in environment steps.
     action_repeat: environment steps an action is held for.
     unroll_length: actions an environment takes between two rounds of updates.
-    updates_per_env_step: train steps a (single) environment step; times the steps of one iteration it is a whole number.
+    updates_per_env_step: train steps a (single) environment step; times the steps of one iteration it is a whole
+      number.
     batch_size: transitions a train step.
     replay_capacity: transitions kept; the oldest go first.
     warm_up: environment steps of uniformly random actions before the first update.
-    reset: "pool" (drawn from many precomputed first states), "fresh" (computed anew) or "cached" (each environment always
-      returns to its own first state).
+    reset: "pool" (drawn from many precomputed first states), "fresh" (computed anew) or "cached" (each environment
+      always returns to its own first state).
     pool_size: first states in the pool; 0: as many as environments, at least 256.
     nan_guard: reset environments that turn non-finite, keep those steps out of replay, and count them.
     eval_every: environment steps between evaluations, each a row of metrics; rounded up to whole iterations.
-    checkpoint_every: environment steps between checkpoints, which are written after an evaluation; 0: after each. The last
-      step of a run always has one.
+    checkpoint_every: environment steps between checkpoints, which are written after an evaluation; 0: after each. The
+      last step of a run always has one.
     eval_episodes: episodes an evaluation, in parallel.
     eval_stochastic: evaluate the exploring policy and not its mode.
     num_devices: devices the environments, replay and batches are split over.
@@ -63,17 +64,21 @@ class Settings:
       raise ValueError(f"reset is one of {list(RESETS)}, got {self.reset!r}")
     for name in ("num_envs", "batch_size", "replay_capacity", "eval_episodes"):
       if getattr(self, name) % self.num_devices:
-        raise ValueError(f"{name} is divided over the devices, but {getattr(self, name)} is not divisible by num_devices={self.num_devices}")
+        raise ValueError(
+          f"{name} is divided over the devices, but {getattr(self, name)} is not divisible by "
+          f"num_devices={self.num_devices}"
+        )
     if self.replay_capacity < self.batch_size:
       raise ValueError(f"replay_capacity={self.replay_capacity} cannot hold one batch of batch_size={self.batch_size}")
     if self.replay_capacity < self.num_envs * self.unroll_length:
       raise ValueError(
-        f"replay_capacity={self.replay_capacity} cannot hold one rollout of num_envs × unroll_length = {self.num_envs * self.unroll_length}"
+        f"replay_capacity={self.replay_capacity} cannot hold one rollout of num_envs × unroll_length = "
+        f"{self.num_envs * self.unroll_length}"
       )
     if abs(self.updates_per_iteration - self.updates_per_env_step * self.steps_per_iteration) > 1e-6:
       raise ValueError(
-        f"updates_per_env_step={self.updates_per_env_step} times the {self.steps_per_iteration} environment steps of an iteration "
-        f"(num_envs × unroll_length × action_repeat) is not a whole number of updates; the nearest are "
+        f"updates_per_env_step={self.updates_per_env_step} times the {self.steps_per_iteration} environment steps "
+        f"of an iteration (num_envs × unroll_length × action_repeat) is not a whole number of updates; the nearest are "
         f"{[k / self.steps_per_iteration for k in _around(self.updates_per_env_step * self.steps_per_iteration)]}"
       )
 
@@ -115,7 +120,8 @@ def positive(config: Any, *names: str, zero: bool = False, whole: bool = False) 
     value = getattr(config, name)
     if not isinstance(value, numbers.Real | str):
       continue
-    fits = not isinstance(value, bool | str) and math.isfinite(value) and (value >= 0 if zero else value > 0)
+    number = math.nan if isinstance(value, bool | str) else float(value)
+    fits = math.isfinite(number) and (number >= 0 if zero else number > 0)
     if not fits or (whole and not isinstance(value, numbers.Integral)):
       raise ValueError(f"{name} is {allowed}, got {value!r}")
 
@@ -131,8 +137,8 @@ def unit_interval(config: Any, *names: str, lower_open: bool = False, upper_open
     value = getattr(config, name)
     if not isinstance(value, numbers.Real | str):
       continue
-    fits = not isinstance(value, bool | str) and 0 <= value <= 1
-    if not fits or (lower_open and value == 0) or (upper_open and value == 1):
+    number = math.nan if isinstance(value, bool | str) else float(value)
+    if not 0 <= number <= 1 or (lower_open and number == 0) or (upper_open and number == 1):
       raise ValueError(f"{name} lies in {interval}, got {value!r}")
 
 

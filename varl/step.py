@@ -1,7 +1,7 @@
 """The train-step transformer: optax chains gradient transforms, varl chains parameter-group transforms.
 
-A `TrainStep` changes some groups of an agent's parameters. `descend`, `assign` and `track` make one; `chain`, `joint` and
-`every` combine several into one more of the same type, so that a whole algorithm is one `TrainStep`:
+A `TrainStep` changes some groups of an agent's parameters. `descend`, `assign` and `track` make one; `chain`, `joint`
+and `every` combine several into one more of the same type, so that a whole algorithm is one `TrainStep`:
 
   step = chain(
       joint(descend("critic", critic_loss, adam), descend("actor", actor_loss, adam)),
@@ -21,9 +21,9 @@ import optax
 
 from varl.types import Array, ArrayTree, Batch, Key, LossFn, Metrics, Params, State, TrainStep
 
-
 POSTERIOR_STREAM = "posterior"
-"""The noise stream of the actions drawn at `batch.obs`: a policy's loss and a temperature's share it, and so one draw."""
+"""The noise stream of the actions drawn at `batch.obs`: a policy's loss and a temperature's share it, and so one
+draw."""
 
 
 def stream_key(key: Key, stream: str) -> Key:
@@ -49,13 +49,15 @@ def descend(
     loss: `(params, batch, key) -> (scalar, metrics)`, of all groups.
     optimizer: the optax transformation for these groups together.
     name: names the state and the metrics; by default the groups' names joined by "+".
-    stream: the noise stream that the loss's key is folded from; by default `name`. It is the name and not the position, so
-      that adding a loss leaves the others' noise unchanged. Two losses with one stream receive the same key: where both
-      draw the same actions, XLA computes the shared forward pass once.
-    axis: a mapped axis (`shard_map`, `vmap`) over whose members gradients and metrics are averaged. None: single device.
+    stream: the noise stream that the loss's key is folded from; by default `name`. It is the name and not the
+      position, so that adding a loss leaves the others' noise unchanged. Two losses with one stream receive the same
+      key: where both draw the same actions, XLA computes the shared forward pass once.
+    axis: a mapped axis (`shard_map`, `vmap`) over whose members gradients and metrics are averaged. None: single
+      device.
 
   Returns:
-    A TrainStep whose metrics are the loss's own, `<name>_loss` and `<name>_grad_norm` (global norm before the optimizer).
+    A TrainStep whose metrics are the loss's own, `<name>_loss` and `<name>_grad_norm` (global norm before the
+    optimizer).
 
   Raises:
     ValueError: no group, a group named twice, or at `init` a group the parameters lack.
@@ -184,7 +186,9 @@ def joint(*steps: TrainStep) -> TrainStep:
   writes = tuple(group for s in steps for group in s.writes)
   overlap = sorted({group for group in writes if writes.count(group) > 1})
   if overlap:
-    raise ValueError(f"joint steps write different groups, but {overlap} would be written twice; use chain to order them")
+    raise ValueError(
+      f"joint steps write different groups, but {overlap} would be written twice; use chain to order them"
+    )
 
   def step(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
     new_params, new_state = dict(params), dict(state)

@@ -42,7 +42,9 @@ def entropy_target(
       log_prob = drawn.log_ratio + design.prior.log_prob(params, batch.obs, drawn.action)
       # E[-log π] >= H̄ is log π <= -H̄ in the form of a budget.
       measured = jnp.mean(jnp.sum(jnp.exp(drawn.log_weight) * log_prob, axis=0))
-      return variable.loss(params[group], measured, -jnp.asarray(target)), {"entropy_target": jnp.asarray(target, jnp.float32)}
+      return variable.loss(params[group], measured, -jnp.asarray(target)), {
+        "entropy_target": jnp.asarray(target, jnp.float32)
+      }
 
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
 

@@ -57,17 +57,17 @@ class Trainer(NamedTuple):
     init: `key -> TrainerState`.
     epoch: `(state, iterations) -> (state, metrics)`: that many iterations; jitted, and the state is donated.
     evaluate: `(state, key) -> metrics`, jitted.
-    run: `key -> (TrainerState, metrics)`: the whole run under one scan with an evaluation after every epoch, metrics stacked
-      `[epochs]`. `jit(vmap(run))(keys)` trains several seeds; build agent and trainer inside the function to vmap over numeric
-      hyper-parameters too.
+    run: `key -> (TrainerState, metrics)`: the whole run under one scan with an evaluation after every epoch, metrics
+      stacked `[epochs]`. `jit(vmap(run))(keys)` trains several seeds; build agent and trainer inside the function to
+      vmap over numeric hyper-parameters too.
     shapes: the state as shapes, dtypes and (on several devices) shardings: what a checkpoint is restored into.
     settings: as given.
     replay_bytes: memory of the replay on each device.
   """
 
   init: Callable[[Key], TrainerState]
-  epoch: Callable[[TrainerState, int], tuple[TrainerState, Metrics]]
-  evaluate: Callable[[TrainerState, Key], Metrics]
+  epoch: Any  # a jitted function, which also lowers and compiles ahead of time
+  evaluate: Any
   run: Callable[[Key], tuple[TrainerState, Metrics]]
   shapes: TrainerState
   settings: Settings
@@ -245,13 +245,13 @@ def _summary(sums: Metrics, episodes: rollout.Episodes) -> Metrics:
   """Means over the epoch's updates and episodes; NaN where there was none."""
   updates = sums["updates"]
   metrics = {f"training/{k}": jnp.where(updates > 0, x / updates, jnp.nan) for k, x in sums.items() if k != "updates"}
-  ended = episodes.count > 0
+  any_ended = episodes.ended > 0
   return {
     **metrics,
     "training/updates": updates,
-    "training/episodes": episodes.count,
-    "training/episode_reward": jnp.where(ended, episodes.return_sum / episodes.count, jnp.nan),
-    "training/avg_episode_length": jnp.where(ended, episodes.length_sum / episodes.count, jnp.nan),
+    "training/episodes": episodes.ended,
+    "training/episode_reward": jnp.where(any_ended, episodes.return_sum / episodes.ended, jnp.nan),
+    "training/avg_episode_length": jnp.where(any_ended, episodes.length_sum / episodes.ended, jnp.nan),
     "training/nan_resets": episodes.nan_resets,
   }
 

@@ -1,4 +1,4 @@
-"""Runs on the host: epochs of the trainer, and between them evaluation, metrics, checkpoints and the exported policy."""
+"""Runs on the host: epochs of the trainer; between them evaluation, metrics, checkpoints and the exported policy."""
 
 import concurrent.futures
 import dataclasses
@@ -268,7 +268,7 @@ def _loop(
   params = state.agent.params
   bounds = action_bounds(session.env)
   agent = agents.load(session.run.algorithm).make(spec(session.env), session.run.config)
-  policy = Policy(agent, params, None if bounds is None else tuple(bounds))
+  policy = Policy(agent, params, None if bounds is None else (bounds.low, bounds.high))
   if out is not None:
     described = {"name": session.run.env, "backend": session.run.backend}
     export.save_policy(
@@ -327,7 +327,7 @@ def _check_memory(trainer: Trainer, report: Reporter) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-  """Turns the first Ctrl-C or SIGTERM into an event, so that the run stops between two calls of the trainer and is saved."""
+  """Turns the first Ctrl-C or SIGTERM into an event: the run stops between two calls of the trainer and is saved."""
   event = threading.Event()
   if threading.current_thread() is not threading.main_thread():
     yield event
@@ -381,7 +381,9 @@ def _finite(params: Params) -> jax.Array:
 
 
 def _check_finite(state: TrainerState, training: Row, steps: int, out: pathlib.Path | None) -> None:
-  bad = [k for k, v in training.items() if k.endswith("_loss") and not math.isfinite(v) and training["training/updates"]]
+  bad = [
+    k for k, v in training.items() if k.endswith("_loss") and not math.isfinite(v) and training["training/updates"]
+  ]
   if bad or not bool(_finite(state.agent.params)):
     what = f"{', '.join(bad)} turned non-finite" if bad else "a parameter turned non-finite"
     kept = "" if out is None else f"; metrics and the checkpoints before it are in {out}"

@@ -129,8 +129,8 @@ class Posterior(NamedTuple):
 
   Attributes:
     init: `key -> params`, the posterior's own groups.
-    particles: `(design, params, batch, key) -> Particles` at `batch.obs`. Reparameterised where the policy allows it, so that
-      a loss of the particles can be differentiated with respect to the posterior's groups.
+    particles: `(design, params, batch, key) -> Particles` at `batch.obs`. Reparameterised where the policy allows it,
+      so that a loss of the particles can be differentiated with respect to the posterior's groups.
     act: `(design, params, carry, obs, key) -> (action, carry, extras)`, a raw action `[B, d]` to explore with.
     mode: the same, the action to be judged by.
     carry: `batch size -> carry`, the memory at the start of an episode.

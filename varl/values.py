@@ -37,7 +37,8 @@ def q_value(
     gamma: γ, the discount a step.
     tau: τ, the rate of the target copy.
     pessimism: "min", or κ for mean - κ·std over the ensemble (see `losses.pessimistic`).
-    regularised: whether the target pays for divergence from the prior (SAC) or evaluates the plain reward (α = 0, VIREL).
+    regularised: whether the target pays for divergence from the prior (SAC) or evaluates the plain reward (α = 0,
+      VIREL).
     reward_scale: c, multiplies the reward.
     group: the parameter group's name; its copy is "target_<group>".
 

@@ -4,6 +4,7 @@ prior uniform × posterior direct × value regularised × temperature by an entr
 """
 
 import dataclasses
+from typing import Any
 
 import optax
 
@@ -77,13 +78,15 @@ def make(spec: Spec, config: Config | None = None, *, axis: str | None = None) -
 
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that soft actor-critic is; Args and Raises as `make`."""
-  positive(config, "learning_rate", "reward_scale", "critics", "samples", "initial_temperature", "entropy_per_dimension")
+  positive(
+    config, "learning_rate", "reward_scale", "critics", "samples", "initial_temperature", "entropy_per_dimension"
+  )
   positive(config, "decay_updates", "max_grad_norm", zero=True)
   unit_interval(config, "gamma", upper_open=True)
   unit_interval(config, "tau", lower_open=True)
 
   head = _head(spec, config)
-  shape = {"hidden": config.hidden, "activation": config.activation}
+  shape: dict[str, Any] = {"hidden": config.hidden, "activation": config.activation}
   actor = networks.mlp(spec.observation_size, head.size, **shape)
   critic = networks.mlp(spec.observation_size + spec.action_size, 1, layer_norm=config.layer_norm, **shape)
   prior = priors.uniform(head)
@@ -113,7 +116,9 @@ def _head(spec: Spec, config: Config) -> policies.Head:
   if config.policy not in heads:
     raise ValueError(f"policy is one of {sorted(heads)}, got {config.policy!r}")
   if config.policy == "tanh_gaussian" and not spec.bounded:
-    raise ValueError("the environment's actions are unbounded: a tanh_gaussian policy cannot reach them; use policy='gaussian'")
+    raise ValueError(
+      "the environment's actions are unbounded: a tanh_gaussian policy cannot reach them; use policy='gaussian'"
+    )
   return heads[config.policy](spec.action_size)
 
 

@@ -11,8 +11,9 @@ def soft_value(q: Array, log_weight: Array, log_ratio: Array, alpha: Array | flo
 
     V(s) = Σ_n w_n (Q(s, a_n) - α log_ratio_n)
 
-  With equal weights of samples of π this is SAC's V (1812.05905, Eq. 3); with self-normalised weights w = softmax(Q/α) over
-  prior samples, whose log_ratio is log(n w_n), it equals α log mean_n exp(Q/α), soft Q-learning's (1702.08165, Eq. 10).
+  With equal weights of samples of π this is SAC's V (1812.05905, Eq. 3); with self-normalised weights w =
+  softmax(Q/α) over prior samples, whose log_ratio is log(n w_n), it equals α log mean_n exp(Q/α), soft Q-learning's
+  (1702.08165, Eq. 10).
 
   Args:
     q: `[n, B]`, in units of return.
@@ -44,7 +45,8 @@ def discounted_target(reward: Array, discount: Array, next_value: Array, gamma: 
 
   Args:
     reward: `[B]`.
-    discount: `[B]`, m = 1 - terminated. A time limit is no termination: its step bootstraps on its true next observation.
+    discount: `[B]`, m = 1 - terminated. A time limit is no termination: its step bootstraps on its true next
+      observation.
     next_value: `[B]`, V at that next observation.
     gamma: in [0, 1).
 
