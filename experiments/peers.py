@@ -11,10 +11,10 @@ prints one JSON line with the training rate and the peak memory of Brax's SAC.
 
 import argparse
 import json
+import pathlib
 import queue
-import resource
+import re
 import statistics
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -235,8 +235,12 @@ def brax_sac_steps(
 
 
 def peak_memory() -> float:
-  """Returns the largest resident size of this process so far, in MiB; compilation counts."""
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+  """Returns the largest resident size of this process so far, in MiB; compilation counts. Linux only.
+
+  `getrusage` would also count what the parent process had before this program was loaded into its copy.
+  """
+  status = pathlib.Path("/proc/self/status").read_text()
+  return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def main() -> None:

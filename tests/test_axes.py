@@ -178,7 +178,7 @@ def test_the_value_target_by_hand(regularised, next_value, pessimism, shift):
   np.testing.assert_allclose(new["critic"], 1.0 + (y - 6) * np.array([[0, 1, 5], [0, 1, 5]]), rtol=1e-4)
   # The target follows the new critic.
   np.testing.assert_allclose(new["target_critic"], (params["target_critic"] + new["critic"]) / 2, rtol=1e-5)
-  metrics = jax.jit(step.step)(params, step.init(params), batch._replace(discount=jnp.zeros(1)), jax.random.key(0))
+  _, _, metrics = update(params, step.init(params), batch._replace(discount=jnp.zeros(1)), jax.random.key(0))
   np.testing.assert_allclose(metrics["target_q"], 3.0, rtol=1e-6)
 
 

@@ -25,7 +25,7 @@ def assert_moments(moments, frames, *, rtol=1e-4):
   """That the moments are those of the frames; the mean's error counts in deviations."""
   frames = np.asarray(frames, np.float64)
   mean, std = moments_of(moments)
-  assert moments.count == len(frames)
+  assert moments.frames == len(frames)
   np.testing.assert_allclose((mean - frames.mean(0)) / (frames.std(0) + 1e-12), 0.0, atol=rtol)
   np.testing.assert_allclose(std, frames.std(0), rtol=rtol)
 
@@ -126,6 +126,6 @@ def test_eight_devices_are_one_stream(mesh, check_vma):
     valid = rng.uniform(size=64) > 0.3
     valid[:8] = False  # one device sees no valid frame
     one, eight = update(one, x, valid), sharded(eight, x, valid)
-  assert one.count == eight.count
+  assert one.frames == eight.frames
   np.testing.assert_allclose(moments_of(one)[0], moments_of(eight)[0], rtol=1e-6)
   np.testing.assert_allclose(one.variance, eight.variance, rtol=1e-4)

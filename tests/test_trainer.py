@@ -105,7 +105,7 @@ def test_episodes_are_counted(run):
 def test_the_normaliser_saw_each_fresh_frame_once(run):
   frames = np.asarray(run.state.loop.replay.data.obs, np.float64)[:96]  # nothing has been overwritten yet
   moments = params_of(run.state)["normalizer"]
-  assert moments.count == 96
+  assert moments.frames == 96
   np.testing.assert_allclose(moments.origin + moments.mean, frames.mean(0), atol=1e-5)
   np.testing.assert_allclose(moments.variance, frames.var(0), rtol=1e-4)
 
@@ -199,14 +199,14 @@ def test_eight_devices(point_mass):
   assert frames.shape == (8, 16, 4)
   assert (np.asarray(state.loop.replay.size) == 16).all()
   assert len(np.unique(frames[:, 0], axis=0)) == 8
-  assert params_of(state)["normalizer"].count == 192
+  assert params_of(state)["normalizer"].frames == 192
   assert jax.tree.map(lambda x: x.sharding, state) == placed
   assert jax.tree.map(lambda x: x.sharding, trainer.shapes) == placed
   assert all(np.isfinite(value) for value in trainer.evaluate(state, jax.random.key(1)).values())
 
 
 def test_a_time_limit_bootstraps_and_an_end_does_not():
-  """Reward 1 for ever, cut every 5 steps, is worth 1/(1 - γ) = 10 everywhere; ended after 3 steps, 1 + γ + γ², 1 + γ and 1."""
+  """Reward 1 for ever, cut every 5 steps, is worth 1/(1 - γ) = 10; ended after 3 steps 1 + γ + γ², 1 + γ and 1."""
   config = sac.Config(
     hidden=(32, 32),
     learning_rate=3e-3,
@@ -250,7 +250,7 @@ def test_non_finite_steps_are_counted_and_kept_out_of_replay():
   # 24 steps in each of 4 environments, every fourth of which is NaN.
   assert metrics["training/nan_resets"] == 24
   assert state.loop.replay.size == 72
-  assert params_of(state)["normalizer"].count == 72
+  assert params_of(state)["normalizer"].frames == 72
   assert metrics["training/updates"] == 32
   assert metrics["training/episodes"] == 0
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.agent, state.loop.replay)))

@@ -17,7 +17,7 @@ SCHEMA = 1
 _DESCRIPTION, _PARAMS = "policy.json", "params.msgpack"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity, so that jax.jit takes it
 class Policy:
   """A policy to run: `action = policy(obs, key)`.
 

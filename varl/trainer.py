@@ -27,6 +27,10 @@ AXIS = "devices"
 """The mapped axis over which several devices' gradients are averaged."""
 
 
+MAX_BLOCK = 64
+"""Updates that one draw from replay serves, at most."""
+
+
 class LoopState(NamedTuple):
   """What one device holds beside the agent; on several devices every leaf has the devices on a leading axis.
 
@@ -115,13 +119,27 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     env_key, key = jax.random.split(key)
     return LoopState(rollout.init(batch, agent, env_key), memory.init(), key, jnp.zeros((), jnp.int32))
 
-  def update(agent_state: AgentState, ring: replay_lib.ReplayState, key: Key) -> tuple[AgentState, Metrics]:
-    def one(agent_state: AgentState, key: Key) -> tuple[AgentState, Metrics]:
-      sample_key, update_key = jax.random.split(key)
-      return agent.update(agent_state, memory.sample(ring, sample_key, batch_size), update_key)
+  # One draw from replay serves several updates: fewer, larger gathers. Their number is bounded, and so is their memory.
+  block = max(n for n in range(1, MAX_BLOCK + 1) if updates % n == 0) if updates else 1
 
-    agent_state, metrics = jax.lax.scan(one, agent_state, jax.random.split(key, updates))
-    return agent_state, jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
+  def update(
+    agent_state: AgentState, ring: replay_lib.ReplayState, key: Key, blocks: Array
+  ) -> tuple[AgentState, Metrics]:
+    def several(index: Array, carry: tuple[AgentState, Metrics]) -> tuple[AgentState, Metrics]:
+      agent_state, sums = carry
+      sample_key, update_key = jax.random.split(jax.random.fold_in(key, index))
+      rows = memory.sample(ring, sample_key, block * batch_size)
+      batches = jax.tree.map(lambda x: x.reshape(block, batch_size, *x.shape[1:]), rows)
+      keys = jax.random.split(update_key, block)
+      agent_state, metrics = jax.lax.scan(
+        lambda state, batch: agent.update(state, *batch), agent_state, (batches, keys)
+      )
+      return agent_state, jax.tree.map(lambda total, x: total + jnp.sum(x, axis=0), sums, metrics)
+
+    one = jax.tree.map(lambda x: x[0], ring.data)
+    example = jax.tree.map(lambda x: jnp.zeros((batch_size, *x.shape), x.dtype), one)
+    shapes = jax.eval_shape(agent.update, agent_state, example, key)[1]
+    return jax.lax.fori_loop(0, blocks, several, (agent_state, _zeros(shapes)))
 
   def iterate(agent_state: AgentState, loop: LoopState) -> tuple[AgentState, LoopState, Metrics, rollout.Episodes]:
     act_key, update_key, key = jax.random.split(loop.key, 3)
@@ -132,15 +150,11 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     agent_state = agent.observe(agent_state, transitions, valid)
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), transitions)
     ring = memory.add(loop.replay, flat, valid.reshape(-1))
-    metrics = _zeros(jax.eval_shape(update, agent_state, ring, update_key)[1] if updates else {})
-    done = jnp.zeros((), jnp.int32)
-    if updates:
-      # `warm` depends on no key, so that under vmap over seeds this stays a branch.
-      agent_state, metrics = jax.lax.cond(
-        warm, lambda: (agent_state, metrics), lambda: update(agent_state, ring, update_key)
-      )
-      done = jnp.where(warm, 0, updates).astype(jnp.int32)
-    return agent_state, LoopState(state, ring, key, loop.iteration + 1), {**metrics, "updates": done}, episodes
+    # `warm` depends on no key, so under vmap over seeds the number of updates is one number and the loop stays a loop.
+    blocks = jnp.where(warm, 0, updates // block)
+    agent_state, metrics = update(agent_state, ring, update_key, blocks)
+    metrics = {**metrics, "updates": blocks * block}
+    return agent_state, LoopState(state, ring, key, loop.iteration + 1), metrics, episodes
 
   def epoch(agent_state: AgentState, loop: LoopState, iterations: Array) -> tuple[AgentState, LoopState, Metrics]:
     shapes = jax.eval_shape(iterate, agent_state, loop)
