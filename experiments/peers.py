@@ -162,10 +162,11 @@ def brax_sac_steps(
   Raises:
     RuntimeError: from `epoch`, when the peer has been closed. What Brax itself raises comes out of `epoch` as it is.
   """
-  from brax import envs
   from brax.training.agents.sac import networks as sac_networks
 
-  env = envs.get_environment(env_name) if backend is None else envs.get_environment(env_name, backend=backend)
+  from varl import envs
+
+  env = envs.make(env_name, backend)
   train = brax_sac()
   go_on: queue.Queue[bool] = queue.Queue()
   answers: queue.Queue[Any] = queue.Queue()

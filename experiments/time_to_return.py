@@ -83,14 +83,14 @@ def process_age() -> float:
 
 def run_brax_sac(env_name: str, settings: str, seed: int, report: Report, notes: dict[str, Any]) -> None:
   """Trains Brax's SAC, calling `report(env_steps, mean_return)` after each evaluation."""
-  from brax import envs
+  from varl import envs
 
   def progress(env_steps: int, metrics: dict[str, Any]) -> None:
     notes["eval_seconds"] = float(metrics["eval/walltime"])
     report(int(env_steps), float(metrics["eval/episode_reward"]))
 
   peers.brax_sac()(
-    envs.get_environment(env_name),
+    envs.make(env_name),
     num_timesteps=SAC_COMMON["min_replay_size"] + SAC_LIMIT,
     num_evals=SAC_LIMIT // EVERY + 1,
     num_eval_envs=EPISODES,
@@ -104,7 +104,7 @@ def run_brax_sac(env_name: str, settings: str, seed: int, report: Report, notes:
 
 def run_brax_ppo(env_name: str, settings: str, seed: int, report: Report, notes: dict[str, Any]) -> None:
   """Trains Brax's PPO with the pendulum's settings, calling `report` after each evaluation."""
-  from brax import envs
+  from varl import envs
 
   del settings
 
@@ -113,7 +113,7 @@ def run_brax_ppo(env_name: str, settings: str, seed: int, report: Report, notes:
     report(int(env_steps), float(metrics["eval/episode_reward"]))
 
   peers.brax_ppo()(
-    envs.get_environment(env_name),
+    envs.make(env_name),
     num_eval_envs=EPISODES,
     deterministic_eval=True,
     progress_fn=progress,

@@ -258,7 +258,7 @@ class MetricsWriter:
       raise
     if self._events is not None:
       for name, value in plain.items():
-        if name != STEPS:
+        if name != STEPS and math.isfinite(value):  # TensorBoard has no point to draw for the others
           self._events.add_scalar(name, value, plain[STEPS])
       self._events.flush()
 
