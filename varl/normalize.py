@@ -86,6 +86,8 @@ def apply(moments: Moments, x: Array, *, min_std: float = 1e-4, clip: float = 10
     min_std: a dimension that never changed has deviation 0; this bounds what its rounding noise is divided by.
     clip: in standard deviations.
   """
-  std = jnp.maximum(jnp.sqrt(moments.variance), min_std)
-  scaled = jnp.clip((x - moments.origin - moments.mean) / std, -clip, clip)
-  return jnp.where(moments.frames > 0, scaled, x)
+  # One reciprocal a dimension and not one division a number.
+  scale = 1.0 / jnp.maximum(jnp.sqrt(moments.variance), min_std)
+  scaled = jnp.clip((x - moments.origin - moments.mean) * scale, -clip, clip)
+  # Without the barrier XLA computes this anew inside each of its readers.
+  return jax.lax.optimization_barrier(jnp.where(moments.frames > 0, scaled, x))
