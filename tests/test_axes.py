@@ -144,7 +144,7 @@ def fixed_posterior(action, log_ratio):
     ratios = jnp.broadcast_to(jnp.float32(log_ratio)[:, None], shape)
     return Particles(actions, jnp.full(shape, -jnp.log(2.0)), ratios)
 
-  return Posterior(None, particles, None, None, None)
+  return Posterior(None, particles, None, None, None, None)
 
 
 @pytest.mark.parametrize(("regularised", "next_value"), [(True, 0.25), (False, 2.0)])

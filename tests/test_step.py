@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from varl import step as steps
 from varl.agents import sac
-from varl.step import assign, chain, copy, descend, every, joint, stream_key, track
+from varl.step import assign, chain, copy, descend, every, joint, share, stream_key, track
 
 
 def quadratic(group, target=0.0):
@@ -442,3 +442,41 @@ def test_stream_keys_depend_on_the_name_alone():
   data = [tuple(np.asarray(jax.random.key_data(stream_key(key, n)))) for n in names]
   assert len(set(data)) == 3
   assert data[2] == data[3]
+
+
+@pytest.fixture
+def draws(monkeypatch):
+  """Counts the calls of `jax.random.normal`."""
+  calls, real = [], jax.random.normal
+
+  def counted(*args, **kwargs):
+    calls.append(args)
+    return real(*args, **kwargs)
+
+  monkeypatch.setattr(jax.random, "normal", counted)
+  return calls
+
+
+def test_share_draws_once_and_changes_no_number(batch, draws):
+  def noise(params, batch, key):
+    return jax.random.normal(key, (3,))
+
+  def loss(params, batch, key):
+    drawn = batch.extras["noise"] if "noise" in batch.extras else noise(params, batch, key)
+    return jnp.sum(sum(params.values()) * drawn), {}
+
+  plain = joint(*(descend(name, loss, optax.sgd(0.1), stream="noise") for name in "abc"))
+  shared = share("noise", noise, plain)
+  assert (shared.writes, shared.names) == (plain.writes, plain.names)
+  params, key = {name: jnp.ones(3) for name in "abc"}, jax.random.key(0)
+  expected = plain.step(params, plain.init(params), batch, key)
+  assert len(draws) == 3
+  assert_same(shared.step(params, shared.init(params), batch, key), expected)
+  assert len(draws) == 4
+  assert batch.extras == {}
+
+
+def test_an_update_draws_the_posterior_once(agent, agent_init, batch, draws):
+  """One draw at the states for policy and temperature, one at the next states for the target."""
+  jax.eval_shape(lambda *arguments: agent.update(*arguments), agent_init(jax.random.key(0)), batch, jax.random.key(0))
+  assert len(draws) == 2

@@ -24,7 +24,7 @@ _MEMBERS = {
     "Transition",
     "Value",
   ),
-  "varl.step": ("assign", "chain", "copy", "descend", "every", "joint", "track"),
+  "varl.step": ("assign", "chain", "copy", "descend", "every", "joint", "share", "track"),
   "varl.design": ("agent",),
   "varl.settings": ("Settings",),
   "varl.trainer": ("Trainer", "TrainerState", "make_trainer"),
@@ -97,6 +97,7 @@ __all__ = [
   "resume",
   "rollout",
   "save_policy",
+  "share",
   "temperatures",
   "track",
   "train",
@@ -126,7 +127,7 @@ if TYPE_CHECKING:
   from varl.evaluate import evaluator
   from varl.export import Policy, load_policy, save_policy
   from varl.settings import Settings
-  from varl.step import assign, chain, copy, descend, every, joint, track
+  from varl.step import assign, chain, copy, descend, every, joint, share, track
   from varl.trainer import Trainer, TrainerState, make_trainer
   from varl.training import Diverged, Run, resume, train
   from varl.types import (

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from varl import normalize
 from varl.policies import Head
-from varl.step import joint, stream_key
+from varl.step import POSTERIOR_STREAM, joint, share, stream_key
 from varl.types import (
   Agent,
   AgentState,
@@ -45,7 +45,11 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
   """
   axes: tuple[Any, ...] = (design.value, design.posterior, design.prior, design.temperature)
   steps = [axis.step(design) for axis in axes if axis.step is not None]
-  update_all = joint(*steps)
+
+  def draw(params: Params, batch: Batch, key: Key) -> Any:
+    return design.posterior.draw(design, params, batch, key)
+
+  update_all = share(POSTERIOR_STREAM, draw, joint(*steps))
 
   def init(key: Key) -> AgentState:
     params: dict[str, object] = {NORMALIZER: normalize.init(spec.observation_size)} if normalize_observations else {}

@@ -22,8 +22,11 @@ class Head(NamedTuple):
   Attributes:
     size: how many outputs the network must have.
     distribution: `outputs [..., size] -> distrax.Distribution` over raw actions.
-    sample_and_log_prob: `(outputs [..., size], key, n) -> (action [n, ..., d], log_prob [n, ...])`, reparameterised for
-      continuous actions.
+    noise: `(key, n, shape) -> [n, *shape, size of one action's noise]`: all that is random in n actions for outputs
+      `[*shape, size]`.
+    transform: `(outputs [..., size], noise [n, ..., *]) -> (action [n, ..., d], log_prob [n, ...])`, differentiable in
+      the outputs for continuous actions (the reparameterisation).
+    sample_and_log_prob: `(outputs, key, n) -> (action, log_prob)`: `transform` of `noise`.
     log_prob: `(outputs, action) -> [...]`, of the executed action, from the raw one.
     mode: `outputs -> action [..., d]`, the raw action of the distribution's mode before squashing.
     execute: raw action -> executed action.
@@ -34,6 +37,8 @@ class Head(NamedTuple):
 
   size: int
   distribution: Callable[[Array], distrax.Distribution]
+  noise: Callable[[Key, int, tuple[int, ...]], Array]
+  transform: Callable[[Array, Array], tuple[Array, Array]]
   sample_and_log_prob: Callable[[Array, Key, int], tuple[Array, Array]]
   log_prob: Callable[[Array, Array], Array]
   mode: Callable[[Array], Array]
@@ -66,14 +71,17 @@ def gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1e-3) 
     ValueError: sizes or deviations out of range.
   """
   to_normal = _normal_head("gaussian", action_size, init_std, min_std)
+  noise = _normal_noise(action_size)
 
-  def sample_and_log_prob(outputs: Array, key: Key, n: int) -> tuple[Array, Array]:
-    return to_normal(outputs).sample_and_log_prob(seed=key, sample_shape=(n,))
+  def transform(outputs: Array, noise: Array) -> tuple[Array, Array]:
+    return _reparameterise(to_normal(outputs), noise)
 
   return Head(
     size=2 * action_size,
     distribution=to_normal,
-    sample_and_log_prob=sample_and_log_prob,
+    noise=noise,
+    transform=transform,
+    sample_and_log_prob=_sampler(noise, transform),
     log_prob=lambda outputs, action: to_normal(outputs).log_prob(action),
     mode=lambda outputs: outputs[..., :action_size],
     execute=lambda action: action,
@@ -101,9 +109,10 @@ def tanh_gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1
     finite.
   """
   to_normal = _normal_head("tanh_gaussian", action_size, init_std, min_std)
+  noise = _normal_noise(action_size)
 
-  def sample_and_log_prob(outputs: Array, key: Key, n: int) -> tuple[Array, Array]:
-    raw, log_prob = to_normal(outputs).sample_and_log_prob(seed=key, sample_shape=(n,))
+  def transform(outputs: Array, noise: Array) -> tuple[Array, Array]:
+    raw, log_prob = _reparameterise(to_normal(outputs), noise)
     return raw, log_prob - tanh_log_det(raw).sum(-1)
 
   def uniform(key: Key, shape: tuple[int, ...]) -> Array:
@@ -113,7 +122,9 @@ def tanh_gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1
   return Head(
     size=2 * action_size,
     distribution=to_normal,
-    sample_and_log_prob=sample_and_log_prob,
+    noise=noise,
+    transform=transform,
+    sample_and_log_prob=_sampler(noise, transform),
     log_prob=lambda outputs, action: to_normal(outputs).log_prob(action) - tanh_log_det(action).sum(-1),
     mode=lambda outputs: outputs[..., :action_size],
     execute=jnp.tanh,
@@ -137,13 +148,19 @@ def categorical(actions: int) -> Head:
   def distribution(outputs: Array) -> distrax.Distribution:
     return distrax.Categorical(logits=outputs)
 
-  def sample_and_log_prob(outputs: Array, key: Key, n: int) -> tuple[Array, Array]:
-    return distribution(outputs).sample_and_log_prob(seed=key, sample_shape=(n,))
+  def noise(key: Key, n: int, shape: tuple[int, ...]) -> Array:
+    return jax.random.gumbel(key, (n, *shape, actions))
+
+  def transform(outputs: Array, noise: Array) -> tuple[Array, Array]:
+    action = jnp.argmax(outputs + noise, axis=-1)
+    return action, distribution(outputs).log_prob(action)
 
   return Head(
     size=actions,
     distribution=distribution,
-    sample_and_log_prob=sample_and_log_prob,
+    noise=noise,
+    transform=transform,
+    sample_and_log_prob=_sampler(noise, transform),
     log_prob=lambda outputs, action: distribution(outputs).log_prob(action),
     mode=lambda outputs: jnp.argmax(outputs, axis=-1),
     execute=lambda action: action,
@@ -184,6 +201,23 @@ def _std_divergence(q_std: Array, p_std: Array) -> Array:
   # log1p keeps the digits of a small change; of a large one towards 0, 1 + change has lost them.
   log_ratio = jnp.where(near, jnp.log1p(jnp.where(near, change, 0.0)), jnp.log(q_std) - jnp.log(p_std))
   return 0.5 * (jnp.expm1(2.0 * log_ratio) - 2.0 * log_ratio)
+
+
+def _normal_noise(action_size: int) -> Callable[[Key, int, tuple[int, ...]], Array]:
+  return lambda key, n, shape: jax.random.normal(key, (n, *shape, action_size))
+
+
+def _reparameterise(distribution: distrax.Distribution, noise: Array) -> tuple[Array, Array]:
+  """u = μ + σ ε, and its log-density from ε: the difference u - μ would lose digits where |μ| is large beside σ."""
+  std = distribution.stddev()
+  log_prob = -0.5 * jnp.square(noise) - jnp.log(std) - 0.5 * math.log(2.0 * math.pi)
+  return distribution.mean() + std * noise, jnp.sum(log_prob, axis=-1)
+
+
+def _sampler(
+  noise: Callable[[Key, int, tuple[int, ...]], Array], transform: Callable[[Array, Array], tuple[Array, Array]]
+) -> Callable[[Array, Key, int], tuple[Array, Array]]:
+  return lambda outputs, key, n: transform(outputs, noise(key, n, outputs.shape[:-1]))
 
 
 def _normal_head(

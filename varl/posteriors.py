@@ -48,9 +48,13 @@ def direct(
   if samples < 1:
     raise ValueError(f"direct inference draws at least one action a state, got samples={samples}")
 
+  def draw(design: Design, params: Params, batch: Batch, key: Key) -> Array:
+    return head.noise(key, samples, batch.obs.shape[:-1])
+
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
-    outputs = network.apply(params[group], batch.obs)
-    action, log_prob = head.sample_and_log_prob(outputs, key, samples)
+    shared = batch.extras.get(POSTERIOR_STREAM)
+    noise = draw(design, params, batch, key) if shared is None else shared
+    action, log_prob = head.transform(network.apply(params[group], batch.obs), noise)
     log_weight = jnp.full_like(log_prob, -jnp.log(float(samples)))
     return Particles(action, log_weight, log_prob - design.prior.log_prob(params, batch.obs, action))
 
@@ -74,4 +78,4 @@ def direct(
 
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
 
-  return Posterior(lambda key: {group: network.init(key)}, particles, act, mode, lambda batch: (), step)
+  return Posterior(lambda key: {group: network.init(key)}, particles, draw, act, mode, lambda batch: (), step)

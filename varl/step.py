@@ -203,6 +203,26 @@ def joint(*steps: TrainStep) -> TrainStep:
   return TrainStep(_joint_init(steps), step, writes, names)
 
 
+def share(stream: str, draw: Callable[[Params, Batch, Key], Any], step: TrainStep) -> TrainStep:
+  """Draws once what several transforms of `step` would each draw alike, and hands it on as `batch.extras[stream]`.
+
+  The key is that of the stream, so transforms of this stream that find nothing there and draw for themselves see the
+  same numbers: sharing changes the cost and no result. It is needed because XLA merges equal arithmetic, but not two
+  equal loops, and on a CPU random bits come from a loop.
+
+  Args:
+    stream: the noise stream.
+    draw: `(params, batch, key) -> anything`, of the parameters as they are before `step`.
+    step: what reads it.
+  """
+
+  def run(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
+    drawn = jax.lax.stop_gradient(draw(params, batch, stream_key(key, stream)))
+    return step.step(params, state, batch._replace(extras={**batch.extras, stream: drawn}), key)
+
+  return step._replace(step=run)
+
+
 def every(n: int, step: TrainStep) -> TrainStep:
   """Runs `step` on each n-th call, the n-th first; on the others it changes nothing and its metrics are 0.
 

@@ -44,7 +44,7 @@ class Transition(NamedTuple):
     discount: `[...]`, 1 - terminated: 0 where the episode ended by itself, 1 elsewhere, a time limit included.
     next_obs: the observation that the step really led to, also where the environment then reset itself.
     truncated: `[...]`, 1.0 where a time limit cut the episode after this step, else 0.0.
-    extras: what the policy recorded, each `[..., *]`.
+    extras: what the policy recorded, each `[..., *]`; and during an update what its transforms share (`step.share`).
   """
 
   obs: Any
@@ -131,6 +131,9 @@ class Posterior(NamedTuple):
     init: `key -> params`, the posterior's own groups.
     particles: `(design, params, batch, key) -> Particles` at `batch.obs`. Reparameterised where the policy allows it,
       so that a loss of the particles can be differentiated with respect to the posterior's groups.
+    draw: `(design, params, batch, key) -> anything`: what `particles` at `batch.obs` is random in, and whatever else of
+      it no loss differentiates. An update draws once and passes it on as `batch.extras["posterior"]`; `particles` draws
+      for itself where that is missing.
     act: `(design, params, carry, obs, key) -> (action, carry, extras)`, a raw action `[B, d]` to explore with.
     mode: the same, the action to be judged by.
     carry: `batch size -> carry`, the memory at the start of an episode.
@@ -139,6 +142,7 @@ class Posterior(NamedTuple):
 
   init: Callable[[Key], Params]
   particles: Callable[[Design, Params, Batch, Key], Particles]
+  draw: Callable[[Design, Params, Batch, Key], Any]
   act: Callable[[Design, Params, Carry, Observation, Key], tuple[Array, Carry, Extras]]
   mode: Callable[[Design, Params, Carry, Observation, Key], tuple[Array, Carry, Extras]]
   carry: Callable[[int], Carry]

@@ -68,7 +68,9 @@ def q_value(
 
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-      drawn = design.posterior.particles(design, params, batch._replace(obs=batch.next_obs), key)
+      # Without the extras: what the update shares was drawn for batch.obs.
+      following = batch._replace(obs=batch.next_obs, extras={})
+      drawn = design.posterior.particles(design, params, following, key)
       alpha = design.temperature.value(params) if regularised else 0.0
       next_q = q_target(params, batch.next_obs, drawn.action)
       next_value = losses.soft_value(next_q, drawn.log_weight, drawn.log_ratio, alpha)
