@@ -103,6 +103,9 @@ def test_evaluate_a_run(run):
 def test_existing_out_is_kept(run, tmp_path):
   with pytest.raises(ValueError, match="exists already"):
     varl.train("sac", "point_mass", num_timesteps=200, out=run.out, **TINY)
+  with pytest.raises(ValueError, match="policy is one of"):
+    varl.train("sac", "point_mass", num_timesteps=200, out=run.out, overwrite=True, policy="beta", **TINY)
+  assert checkpoint.steps(run.out / "checkpoints")
   (tmp_path / "precious").mkdir()
   (tmp_path / "precious" / "file").write_text("mine")
   with pytest.raises(ValueError, match="is no run"):
@@ -235,8 +238,12 @@ def test_bad_input_is_a_value_error(given, message):
     varl.train(arguments.pop("algorithm"), arguments.pop("env"), **arguments)
 
 
-def test_unbounded_and_discrete_actions_are_refused():
+def test_unbounded_and_discrete_actions_are_refused(tmp_path):
+  out = tmp_path / "out"
   with pytest.raises(ValueError, match="unbounded"):
-    varl.train("sac", "linear_quadratic", preset=False, **TINY)
+    varl.train("sac", "linear_quadratic", preset=False, out=out, **TINY)
+  with pytest.raises(ValueError, match="discrete"):
+    varl.train("sac", "chain", preset=False, out=out, **TINY)
+  assert not out.exists()
   with pytest.raises(ValueError, match="discrete"):
     varl.agents.load("sac").make(varl.Spec(4, 2, discrete=True))

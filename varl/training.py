@@ -95,13 +95,13 @@ def train(
     envs.registry.check_name(env, backend)
   name = env if isinstance(env, str) else type(env).__name__
   run = configure.resolve(algorithm, name, backend=backend, seed=seed, preset=preset, **overrides)
-  if out is not None:
-    out = _claim(pathlib.Path(out), overwrite)
+  out = None if out is None else _check_out(pathlib.Path(out), overwrite)
   report.started(run, out)
   made = envs.make(env, backend) if isinstance(env, str) else envs.make(env)
   session = _session(run, made)
   _check_memory(session.trainer, report)
-  if out is not None:
+  if out is not None:  # only now: what is wrong with the run's settings must not cost the run that is overwritten
+    _claim(out)
     configure.write(out, run, doctor.device_summary())
   return _loop(session, None, [], out, callback, report)
 
@@ -293,19 +293,24 @@ def _compile(trainer: Trainer, init_key: Any, saved: dict[str, Any] | None) -> t
     return state, epoch.result(), evaluate.result()
 
 
-def _claim(out: pathlib.Path, overwrite: bool) -> pathlib.Path:
-  """Makes the directory of a run, which must not exist."""
+def _check_out(out: pathlib.Path, overwrite: bool) -> pathlib.Path:
+  """The directory of a new run: it must not exist, or be a run that may be overwritten."""
   if out.exists():
     if not overwrite:
       raise ValueError(f"{out} exists already; choose another directory, resume it, or pass overwrite")
     if not (out / configure.FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
       raise ValueError(f"{out} exists and is no run; it is not overwritten")
-    shutil.rmtree(out)
+  return out
+
+
+def _claim(out: pathlib.Path) -> None:
+  """Makes the directory, empty."""
   try:
+    if out.exists():
+      shutil.rmtree(out)
     out.mkdir(parents=True)
   except OSError as error:
     raise ValueError(f"cannot create {out}: {error.strerror}") from None
-  return out
 
 
 def _check_memory(trainer: Trainer, report: Reporter) -> None:
