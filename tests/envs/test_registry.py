@@ -84,8 +84,8 @@ def test_swimmer_says_why_it_cannot_run():
 @pytest.mark.parametrize(
   ("name", "backend", "message"),
   [
-    ("inverted_pendulm", None, "unknown environment 'inverted_pendulm'; did you mean inverted_pendulum"),
-    ("HalfCheetah-v4", None, "did you mean halfcheetah"),
+    ("inverted_pendulm", None, "unknown environment 'inverted_pendulm'; did you mean 'inverted_pendulum'"),
+    ("HalfCheetah-v4", None, "did you mean 'halfcheetah'"),
     ("qqq", None, "unknown environment 'qqq'; known are ant, fast"),
     ("ant", "bullet", "ant does not run on backend 'bullet'; it runs on generalized, spring, positional, mjx"),
     ("swimmer", "mjx", "swimmer does not run on backend 'mjx'; it runs on generalized"),
@@ -119,7 +119,7 @@ def test_register(clean_registry):
   register("mine", Counter)
   assert "mine" in names()
   assert make("mine", done_at=3).done_at == 3
-  with pytest.raises(ValueError, match="did you mean mine"):
+  with pytest.raises(ValueError, match="did you mean 'mine'"):
     make("mime")
   with pytest.raises(ValueError, match="'mine' exists already; pass overwrite=True"):
     register("mine", Counter)

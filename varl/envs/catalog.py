@@ -1,8 +1,9 @@
 """The names of the environments that come with varl, as a plain table: importing this imports neither JAX nor Brax."""
 
-import difflib
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from varl.settings import nearest
 
 BACKENDS = ("generalized", "spring", "positional", "mjx")
 """Brax's physics backends."""
@@ -58,17 +59,11 @@ CATALOG: dict[str, Entry] = {
 }
 
 
-def suggest(name: str, names: Iterable[str]) -> tuple[str, ...]:
-  """Up to three of `names` that look like `name`, the nearest first; none where nothing is near."""
-  return tuple(difflib.get_close_matches(name.lower(), tuple(names), n=3, cutoff=0.5))
-
-
 def unknown_name(name: str, names: Iterable[str]) -> ValueError:
   """The error for a `name` that is not among `names`: offers the nearest, or all where none is near."""
   names = tuple(names)
-  near = suggest(name, names)
-  hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"
-  return ValueError(f"unknown environment {name!r}; {hint}")
+  hint = nearest(name.lower(), names) or f"; known are {', '.join(names)}"
+  return ValueError(f"unknown environment {name!r}{hint}")
 
 
 def check_name(name: str, backend: str | None = None) -> None:

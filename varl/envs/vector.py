@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from varl.envs import base
+from varl.settings import RESETS
 from varl.types import Array, Key, Spec
 
-RESETS = ("pool", "fresh", "cached")
 MIN_POOL, MAX_POOL = 256, 4096
 
 
