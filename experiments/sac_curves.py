@@ -64,7 +64,7 @@ def main() -> None:
       outs.append(out)
       seeds[str(seed)] = summarise(loggers.read(out), target)
       print(json.dumps({"seed": seed, **seeds[str(seed)]}), flush=True)
-    plots.curves({f"SAC, {len(outs)} seeds": outs}, results / "curve.png", title=args.env)
+    plots.curves({"SAC": outs}, results / "curve.png", title=args.env)
   body = {
     "command": " ".join(["python -m experiments.sac_curves", *sys.argv[1:]]),
     "target": target,
