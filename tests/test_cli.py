@@ -3,7 +3,6 @@
 import pathlib
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -67,15 +66,12 @@ def test_eval_and_resume(run):
     (["list", "--all"], "--all"),
   ],
 )
-def test_bad_input_is_answered_at_once(arguments, message):
-  started = time.perf_counter()
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message):
   done = varl(*arguments)
-  seconds = time.perf_counter() - started
   assert done.returncode == 2
   assert message in done.stderr
   assert "Traceback" not in done.stderr
   assert len(done.stderr.strip().splitlines()) <= 2
-  assert seconds < 5  # under one second on an idle machine; see experiments/results
 
 
 @pytest.mark.parametrize(
@@ -97,8 +93,10 @@ def test_bad_flags(arguments, message):
   assert len(done.stderr.strip().splitlines()) <= 2
 
 
-def test_light_commands_import_no_jax():
-  for arguments in (["--help"], ["list"], ["presets"], ["train", "--help"]):
+def test_light_commands_and_mistyped_names_import_no_jax():
+  """Not a timed test: what makes an answer slow is the import of JAX or Brax, and that can be seen."""
+  mistyped = (["train", "sca", "--env", "ant"], ["train", "sac", "--env", "halfcheeta"], ["tran"])
+  for arguments in (["--help"], ["list"], ["presets"], ["train", "--help"], *mistyped):
     code = f"import sys; from varl import cli\ntry:\n  cli.main({arguments!r})\nexcept SystemExit: pass\n"
     code += "heavy = {'jax', 'brax', 'distrax', 'flax', 'orbax', 'matplotlib'} & set(sys.modules)\n"
     code += "sys.exit(str(heavy) if heavy else 0)"
