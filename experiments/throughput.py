@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 import varl
 from experiments import peers, throughput_floor
-from varl import doctor
+from varl import doctor, trainer
 from varl.agents import sac
 
 ENVS, BATCH, UPDATES, WARM_UP = 64, 256, 16, 8_192
@@ -72,7 +72,8 @@ def update_seconds(agent: varl.Agent, updates: int = 200) -> float:
 
   @jax.jit
   def run(state: varl.AgentState, key: jax.Array) -> Any:
-    return jax.lax.scan(lambda s, k: agent.update(s, batch, k), state, jax.random.split(key, updates))[0]
+    keys = jax.random.split(key, updates)
+    return jax.lax.scan(lambda s, k: agent.update(s, batch, k), state, keys, unroll=trainer.UNROLL)[0]
 
   state = jax.block_until_ready(run(agent.init(key), key))
   started = time.perf_counter()

@@ -204,7 +204,8 @@ def _std_divergence(q_std: Array, p_std: Array) -> Array:
 
 
 def _normal_noise(action_size: int) -> Callable[[Key, int, tuple[int, ...]], Array]:
-  return lambda key, n, shape: jax.random.normal(key, (n, *shape, action_size))
+  # Without the barrier XLA inverts the error function anew inside each reader of the noise.
+  return lambda key, n, shape: jax.lax.optimization_barrier(jax.random.normal(key, (n, *shape, action_size)))
 
 
 def _reparameterise(distribution: distrax.Distribution, noise: Array) -> tuple[Array, Array]:
