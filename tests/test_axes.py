@@ -155,8 +155,7 @@ def test_the_value_target_by_hand(regularised, next_value, pessimism, shift):
   V = 2 and 2 - α (4 + 3)/2 = 0.25 with α = ½; κ = 0 adds ½ and κ = 2 takes ½. y = 3·1 + ½ V.
   """
   value = values.q_value(
-    linear(2),
-    lambda a: a,
+    networks.action_in(linear(2), lambda a: a),
     optax.sgd(1.0),
     gamma=0.5,
     tau=0.5,
@@ -183,12 +182,62 @@ def test_the_value_target_by_hand(regularised, next_value, pessimism, shift):
 
 
 def test_q_reduces_the_ensemble_at_executed_actions():
-  value = values.q_value(linear(2), jnp.tanh, optax.sgd(1.0))
+  value = values.q_value(networks.action_in(linear(2), jnp.tanh), optax.sgd(1.0))
   params = {"critic": jnp.float32([[1, 0, 1], [0, 0, 4]]), "target_critic": jnp.float32([[0, 0, 1], [0, 1, 0]])}
   action = np.float32(np.linspace(-3, 3, 12)).reshape(4, 3, 1)
   executed = np.tanh(action)[..., 0]
   np.testing.assert_allclose(value.q(params, OBS, action), np.minimum(OBS[:, 0] + executed, 4 * executed), rtol=1e-5)
   np.testing.assert_allclose(value.q_target(params, OBS, action), np.minimum(executed, OBS[:, 1]), rtol=1e-5)
+
+
+def test_q_of_a_network_with_one_output_an_action():
+  """Two members, two observations, three actions; Q_i = obs W_i, and the minimum over the members is taken."""
+  weights = jnp.float32([[[1, 2, 3], [4, 5, 6]], [[6, 5, 4], [3, 2, 1]]])
+  table = Network(None, lambda params, obs: jnp.einsum("bo,eoa->eba", obs, params))
+  value = values.q_value(networks.action_out(table), optax.sgd(1.0))
+  params, obs = {"critic": weights}, jnp.eye(2)
+  np.testing.assert_array_equal(value.q(params, obs, jnp.int32([2, 0])), [3.0, 3.0])
+  every = jnp.broadcast_to(jnp.arange(3)[:, None], (3, 2))
+  np.testing.assert_array_equal(value.q(params, obs, every), [[1, 3], [2, 2], [3, 1]])
+  to_weights = jax.grad(lambda w: jnp.sum(value.q({"critic": w}, obs, jnp.int32([2, 0]))))(weights)
+  np.testing.assert_array_equal(to_weights, [[[0, 0, 1], [0, 0, 0]], [[0, 0, 0], [1, 0, 0]]])
+
+
+def test_enumerated_particles_are_all_actions_weighed_by_the_policy():
+  head = policies.categorical(3)
+  logits = jnp.log(jnp.float32([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]]))
+  network = Network(lambda key: logits, lambda params, obs: params)
+  posterior = posteriors.enumerated(network, head, optax.sgd(1.0))
+  prior = priors.fixed(head, jnp.log(jnp.float32([0.5, 0.25, 0.25])))
+  design = Design(prior, posterior, None, None)
+  params = posterior.init(jax.random.key(0))
+  got = posterior.particles(design, params, batch_of(OBS[:2]), jax.random.key(0))
+  np.testing.assert_array_equal(got.action, [[0, 0], [1, 1], [2, 2]])
+  np.testing.assert_allclose(np.exp(got.log_weight), [[0.2, 0.6], [0.3, 0.3], [0.5, 0.1]], rtol=1e-5)
+  np.testing.assert_allclose(np.exp(got.log_ratio), [[0.4, 1.2], [1.2, 1.2], [2.0, 0.4]], rtol=1e-5)
+  np.testing.assert_allclose(jax.nn.logsumexp(got.log_weight, axis=0), 0.0, atol=1e-6)
+  np.testing.assert_array_equal(posterior.mode(design, params, (), OBS[:2], jax.random.key(0))[0], [2, 0])
+
+
+def test_the_enumerated_posterior_settles_at_the_boltzmann_policy():
+  """π ∝ p exp(Q/α), reached by its own E-step on a fixed Q."""
+  head = policies.categorical(3)
+  q = jnp.float32([1.0, 0.0, -0.5])
+  network = Network(lambda key: jnp.zeros((1, 3)), lambda params, obs: jnp.broadcast_to(params, (len(obs), 3)))
+  posterior = posteriors.enumerated(network, head, optax.adam(0.05))
+  prior = priors.fixed(head, jnp.log(jnp.float32([0.2, 0.2, 0.6])))
+  value = Value(None, lambda params, obs, action: q[action], None, None)
+  design = Design(prior, posterior, value, temperatures.fixed(0.5))
+  step = posterior.step(design)
+  params = posterior.init(jax.random.key(0))
+
+  def one(carry, key):
+    params, state, metrics = step.step(*carry, batch_of(OBS[:1]), key)
+    return (params, state), metrics
+
+  (params, _), _ = jax.lax.scan(one, (params, step.init(params)), jax.random.split(jax.random.key(0), 1_000))
+  expected = np.array([0.2, 0.2, 0.6]) * np.exp(np.array(q) / 0.5)
+  np.testing.assert_allclose(jax.nn.softmax(params["actor"][0]), expected / expected.sum(), rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +252,7 @@ def test_q_reduces_the_ensemble_at_executed_actions():
 )
 def test_bad_values(kwargs, message):
   with pytest.raises(ValueError, match=message):
-    values.q_value(linear(2), jnp.tanh, optax.sgd(1.0), **kwargs)
+    values.q_value(networks.action_in(linear(2), jnp.tanh), optax.sgd(1.0), **kwargs)
 
 
 # Temperatures
@@ -256,7 +305,9 @@ def test_the_entropy_counts_whatever_the_prior():
 def sac_axes(**groups):
   head = policies.tanh_gaussian(1)
   posterior = posteriors.direct(constant(2), head, optax.sgd(0.1), group=groups.get("posterior", "actor"))
-  value = values.q_value(linear(2), head.execute, optax.sgd(0.1), group=groups.get("value", "critic"))
+  value = values.q_value(
+    networks.action_in(linear(2), head.execute), optax.sgd(0.1), group=groups.get("value", "critic")
+  )
   temperature = temperatures.entropy_target(
     duals.dual(1.0), optax.sgd(0.1), -1.0, group=groups.get("temperature", "temperature")
   )

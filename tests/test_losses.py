@@ -39,6 +39,24 @@ def test_policy_divergence_is_the_negative_soft_value(variant):
   )
 
 
+def test_expected_divergence_has_the_gradient_of_the_expectation(variant):
+  """dL/dz_a = π_a (α log π_a - Q_a - Σ_b π_b (α log π_b - Q_b)) in the logits z, and none in Q."""
+  logits = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+  q = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+
+  def total(logits, q):
+    log_pi = jax.nn.log_softmax(logits, axis=0)
+    return jnp.sum(losses.expected_divergence(q, log_pi, log_pi, 0.5))
+
+  to_logits, to_q = variant(jax.grad(total, argnums=(0, 1)))(logits, q)
+  pi = np.exp(logits) / np.exp(logits).sum(0)
+  cost = 0.5 * np.log(pi) - q
+  np.testing.assert_allclose(to_logits, pi * (cost - (pi * cost).sum(0)), rtol=1e-4, atol=1e-6)
+  np.testing.assert_array_equal(to_q, 0.0)
+  log_pi = np.log(pi)
+  np.testing.assert_allclose(losses.expected_divergence(q, log_pi, log_pi, 0.5), (pi * cost).sum(0), rtol=1e-5)
+
+
 @pytest.mark.parametrize("alpha", [0.05, 1.0, 20.0])
 def test_with_self_normalised_weights_soft_value_is_log_mean_exp(variant, alpha):
   n = 64

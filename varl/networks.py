@@ -30,6 +30,19 @@ class Network(NamedTuple):
   apply: Callable[[ArrayTree, Array], Array]
 
 
+class Critic(NamedTuple):
+  """Action values with parameters, whatever the action space.
+
+  Attributes:
+    init: `key -> params`.
+    apply: `(params, obs [B, o], raw action [n, B, d]) -> [E, n, B]` for an ensemble of E; the leading n may be absent,
+      and a discrete action has no d.
+  """
+
+  init: Callable[[Key], ArrayTree]
+  apply: Callable[[ArrayTree, Array, Array], Array]
+
+
 class MLP(nn.Module):
   """Dense layers with an activation between them, and optionally LayerNorm before each activation."""
 
@@ -93,3 +106,35 @@ def ensemble(network: Network, size: int) -> Network:
     return jax.vmap(network.apply)(params, copies)
 
   return Network(lambda key: jax.vmap(network.init)(jax.random.split(key, size)), apply)
+
+
+def action_in(network: Network, execute: Callable[[Array], Array]) -> Critic:
+  """Q(s, a) of a network that takes the action as an input: for continuous actions.
+
+  Args:
+    network: an ensemble, `[obs, executed action] [..., o + d] -> [E, ..., 1]`.
+    execute: raw action -> executed action; the critic sees what the environment gets.
+  """
+
+  def apply(params: ArrayTree, obs: Array, action: Array) -> Array:
+    obs = jnp.broadcast_to(obs, (*action.shape[:-1], obs.shape[-1]))
+    return network.apply(params, jnp.concatenate([obs, execute(action)], axis=-1))[..., 0]
+
+  return Critic(network.init, apply)
+
+
+def action_out(network: Network) -> Critic:
+  """Q(s, a) of a network with one output an action: for discrete actions; one pass values them all.
+
+  Args:
+    network: an ensemble, `obs [..., o] -> [E, ..., A]`.
+  """
+
+  def apply(params: ArrayTree, obs: Array, action: Array) -> Array:
+    q = network.apply(params, obs)
+    # A sum and not a gather: its gradient is a product and no scatter.
+    chosen = jax.nn.one_hot(action, q.shape[-1], dtype=q.dtype)
+    q = q.reshape(q.shape[0], *(1,) * (action.ndim - obs.ndim + 1), *q.shape[1:])
+    return jnp.sum(jnp.where(chosen > 0, q, 0.0), axis=-1)
+
+  return Critic(network.init, apply)

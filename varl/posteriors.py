@@ -1,5 +1,6 @@
 """Posteriors π(a|s): how actions are inferred."""
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -77,5 +78,52 @@ def direct(
       return jnp.mean(value), {"entropy": -jnp.mean(log_prob), "q": jnp.mean(q)}
 
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
+
+  return Posterior(lambda key: {group: network.init(key)}, particles, draw, act, mode, lambda batch: (), step)
+
+
+def enumerated(
+  network: Network, head: Head, optimizer: optax.GradientTransformation, *, group: str = "actor"
+) -> Posterior:
+  """A categorical policy network; every action is a particle, so expectations are exact (1910.07207, Eq. 10-12).
+
+  Its E-step descends  L(s) = Σ_a π(a|s) (α log_ratio_a - Q(s, a)),  without sampling.
+
+  Args:
+    network: `obs [..., o] -> logits [..., A]`.
+    head: `policies.categorical(A)`.
+    optimizer: for the network's parameters.
+    group: the parameter group's name.
+  """
+
+  def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+    logits = network.apply(params[group], batch.obs)
+    log_prob = jnp.moveaxis(jax.nn.log_softmax(logits), -1, 0)
+    action = jnp.broadcast_to(jnp.arange(head.size)[:, None], log_prob.shape)
+    return Particles(action, log_prob, log_prob - design.prior.log_prob(params, batch.obs, action))
+
+  def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    action, log_prob = head.sample_and_log_prob(network.apply(params[group], obs), key, 1)
+    return action[0], carry, {"log_prob": log_prob[0]}
+
+  def mode(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    outputs = network.apply(params[group], obs)
+    action = head.mode(outputs)
+    return action, carry, {"log_prob": head.log_prob(outputs, action)}
+
+  def step(design: Design) -> TrainStep:
+    def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+      every = particles(design, params, batch, key)
+      q = design.value.q(params, batch.obs, every.action)
+      alpha = design.temperature.value(params)
+      value = losses.expected_divergence(q, every.log_weight, every.log_ratio, alpha)
+      weight = jnp.exp(every.log_weight)
+      entropy = -jnp.sum(weight * every.log_weight, axis=0)
+      return jnp.mean(value), {"entropy": jnp.mean(entropy), "q": jnp.mean(jnp.sum(weight * q, axis=0))}
+
+    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
+
+  def draw(design: Design, params: Params, batch: Batch, key: Key) -> tuple[()]:
+    return ()  # nothing is random
 
   return Posterior(lambda key: {group: network.init(key)}, particles, draw, act, mode, lambda batch: (), step)

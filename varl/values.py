@@ -1,19 +1,16 @@
 """Values: what actions are worth, and how that is learned."""
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 import optax
 
 from varl import losses
-from varl.networks import Network
+from varl.networks import Critic
 from varl.step import chain, copy, descend, track
 from varl.types import Array, Batch, Design, Key, Metrics, Observation, Params, TrainStep, Value
 
 
 def q_value(
-  network: Network,
-  execute: Callable[[Array], Array],
+  critic: Critic,
   optimizer: optax.GradientTransformation,
   *,
   gamma: float | Array = 0.99,
@@ -31,8 +28,7 @@ def q_value(
   where Q̄ is the pessimistic reduction of the target ensemble, and m = 1 - terminated.
 
   Args:
-    network: an ensemble, `[obs, executed action] [..., o + d] -> [E, ..., 1]`.
-    execute: raw action -> executed action; the critic sees what the environment gets.
+    critic: an ensemble (`networks.action_in` for continuous, `networks.action_out` for discrete actions).
     optimizer: for the ensemble's parameters.
     gamma: γ, the discount a step.
     tau: τ, the rate of the target copy.
@@ -53,18 +49,14 @@ def q_value(
   follow = track(group, into=target, rate=tau)
 
   def init(key: Key) -> Params:
-    params = network.init(key)
+    params = critic.init(key)
     return {group: params, target: copy(params)}
 
-  def members(tree: Params, obs: Observation, action: Array) -> Array:
-    obs = jnp.broadcast_to(obs, (*action.shape[:-1], obs.shape[-1]))
-    return network.apply(tree, jnp.concatenate([obs, execute(action)], axis=-1))[..., 0]
-
   def q(params: Params, obs: Observation, action: Array) -> Array:
-    return losses.pessimistic(members(params[group], obs, action), pessimism)
+    return losses.pessimistic(critic.apply(params[group], obs, action), pessimism)
 
   def q_target(params: Params, obs: Observation, action: Array) -> Array:
-    return losses.pessimistic(members(params[target], obs, action), pessimism)
+    return losses.pessimistic(critic.apply(params[target], obs, action), pessimism)
 
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
@@ -75,7 +67,7 @@ def q_value(
       next_q = q_target(params, batch.next_obs, drawn.action)
       next_value = losses.soft_value(next_q, drawn.log_weight, drawn.log_ratio, alpha)
       y = losses.discounted_target(reward_scale * batch.reward, batch.discount, next_value, gamma)
-      prediction = members(params[group], batch.obs, batch.action)
+      prediction = critic.apply(params[group], batch.obs, batch.action)
       value = losses.squared_error(prediction, y).sum(axis=0)
       return jnp.mean(value), {"target_q": jnp.mean(y)}
 

@@ -8,6 +8,7 @@ from varl.settings import nearest
 
 AGENTS = {
   "sac": "soft actor-critic with an adapted temperature (1812.05905)",
+  "sac_discrete": "soft actor-critic for discrete actions, expectations exact (1910.07207)",
 }
 """Names and what they are. This module imports nothing heavy, so that listing them is quick."""
 

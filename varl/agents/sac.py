@@ -6,9 +6,7 @@ prior uniform × posterior direct × value regularised × temperature by an entr
 import dataclasses
 from typing import Any
 
-import optax
-
-from varl import networks, policies, posteriors, priors, temperatures, values
+from varl import networks, optimizers, policies, posteriors, priors, temperatures, values
 from varl.design import agent
 from varl.duals import dual
 from varl.settings import positive, unit_interval
@@ -21,7 +19,8 @@ class Config:
 
   Attributes:
     learning_rate: Adam's step for actor, critic and temperature.
-    decay_updates: length in updates of a cosine decay of the learning rates to 0; 0 keeps them constant.
+    decay_updates: length in updates of a cosine decay of the learning rates; 0 keeps them constant.
+    decay_to: the share of the learning rates that remains after it.
     gamma: the discount a step.
     tau: the rate at which the target critic follows.
     reward_scale: multiplies the reward.
@@ -42,6 +41,7 @@ class Config:
 
   learning_rate: float = 3e-4
   decay_updates: int = 0
+  decay_to: float = 0.0
   gamma: float = 0.99
   tau: float = 0.005
   reward_scale: float = 1.0
@@ -83,18 +83,24 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   )
   positive(config, "decay_updates", "max_grad_norm", zero=True)
   unit_interval(config, "gamma", upper_open=True)
+  unit_interval(config, "decay_to")
   unit_interval(config, "tau", lower_open=True)
 
   head = _head(spec, config)
+  optimizer = optimizers.adam(
+    config.learning_rate,
+    decay_updates=config.decay_updates,
+    decay_to=config.decay_to,
+    max_grad_norm=config.max_grad_norm,
+  )
   shape: dict[str, Any] = {"hidden": config.hidden, "activation": config.activation}
   actor = networks.mlp(spec.observation_size, head.size, **shape)
   critic = networks.mlp(spec.observation_size + spec.action_size, 1, layer_norm=config.layer_norm, **shape)
   prior = priors.uniform(head)
-  posterior = posteriors.direct(actor, head, _optimizer(config), samples=config.samples)
+  posterior = posteriors.direct(actor, head, optimizer, samples=config.samples)
   value = values.q_value(
-    networks.ensemble(critic, config.critics),
-    head.execute,
-    _optimizer(config),
+    networks.action_in(networks.ensemble(critic, config.critics), head.execute),
+    optimizer,
     gamma=config.gamma,
     tau=config.tau,
     pessimism=config.pessimism,
@@ -105,14 +111,14 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   target = config.entropy_target
   if target is None:
     target = -config.entropy_per_dimension * spec.action_size
-  temperature = temperatures.entropy_target(dual(config.initial_temperature), _optimizer(config), target)
+  temperature = temperatures.entropy_target(dual(config.initial_temperature), optimizer, target)
   return Design(prior, posterior, value, temperature, axis)
 
 
 def _head(spec: Spec, config: Config) -> policies.Head:
   heads = {"tanh_gaussian": policies.tanh_gaussian, "gaussian": policies.gaussian}
   if spec.discrete:
-    raise ValueError("sac needs continuous actions, but the environment's are discrete")
+    raise ValueError("sac needs continuous actions, but the environment's are discrete; use sac_discrete")
   if config.policy not in heads:
     raise ValueError(f"policy is one of {sorted(heads)}, got {config.policy!r}")
   if config.policy == "tanh_gaussian" and not spec.bounded:
@@ -120,11 +126,3 @@ def _head(spec: Spec, config: Config) -> policies.Head:
       "the environment's actions are unbounded: a tanh_gaussian policy cannot reach them; use policy='gaussian'"
     )
   return heads[config.policy](spec.action_size)
-
-
-def _optimizer(config: Config) -> optax.GradientTransformation:
-  rate = config.learning_rate
-  if config.decay_updates:
-    rate = optax.cosine_decay_schedule(rate, config.decay_updates)
-  adam = optax.adam(rate)
-  return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adam) if config.max_grad_norm else adam

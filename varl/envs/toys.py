@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from varl.envs.base import State
+from varl.exact import linear_quadratic
 from varl.types import Array
 
 
@@ -67,18 +68,9 @@ class LinearQuadratic:
     noise: float = 0.05,
     initial_std: float = 1.0,
   ):
-    self.A, self.B, self.Q, self.R = (np.asarray(m, np.float32) for m in (A, B, Q, R))
+    self.A, self.B, self.Q, self.R = (m.astype(np.float32) for m in linear_quadratic.check_matrices(A, B, Q, R))
+    self.observation_size, self.action_size = self.B.shape
     self.noise, self.initial_std = float(noise), float(initial_std)
-    if self.B.ndim != 2:
-      raise ValueError(f"B must be a matrix [n, d]; got shape {self.B.shape}")
-    self.observation_size, self.action_size = n, d = self.B.shape
-    for name, matrix, size in (("A", self.A, n), ("Q", self.Q, n), ("R", self.R, d)):
-      if matrix.shape != (size, size):
-        raise ValueError(f"{name} must have shape {(size, size)} to go with B {self.B.shape}; got {matrix.shape}")
-    for name, matrix, least in (("Q", self.Q, -1e-6), ("R", self.R, 1e-12)):
-      if not np.allclose(matrix, matrix.T) or np.linalg.eigvalsh(matrix).min() < least:
-        kind = "positive semi-definite" if name == "Q" else "positive definite"
-        raise ValueError(f"{name} must be symmetric and {kind}; got {matrix.tolist()}")
     for name, value in (("noise", self.noise), ("initial_std", self.initial_std)):
       if not 0.0 <= value < float("inf"):
         raise ValueError(f"{name} must be finite and >= 0; got {value}")
@@ -99,6 +91,16 @@ class LinearQuadratic:
       reward=-(obs @ self.Q @ obs + action @ self.R @ action),
       data=key,
     )
+
+  def problem(self, discount: float) -> linear_quadratic.LinearQuadratic:
+    """The same problem for `varl.exact.linear_quadratic`, which solves it under the discount γ in (0, 1).
+
+    Raises:
+      ValueError: γ out of range, or a problem without a solution under it.
+    """
+    matrices = (m.astype(np.float64) for m in (self.A, self.B, self.Q, self.R))
+    noise = self.noise**2 * np.eye(self.observation_size)
+    return linear_quadratic.linear_quadratic(*matrices, noise_covariance=noise, discount=discount)
 
 
 class Chain:

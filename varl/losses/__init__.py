@@ -2,10 +2,18 @@
 
 from varl.losses.actor_critic import (
   discounted_target,
+  expected_divergence,
   pessimistic,
   policy_divergence,
   soft_value,
   squared_error,
 )
 
-__all__ = ["discounted_target", "pessimistic", "policy_divergence", "soft_value", "squared_error"]
+__all__ = [
+  "discounted_target",
+  "expected_divergence",
+  "pessimistic",
+  "policy_divergence",
+  "soft_value",
+  "squared_error",
+]

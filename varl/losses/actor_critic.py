@@ -40,6 +40,26 @@ def policy_divergence(q: Array, log_weight: Array, log_ratio: Array, alpha: Arra
   return -soft_value(q, constant(log_weight), log_ratio, constant(alpha))
 
 
+def expected_divergence(q: Array, log_weight: Array, log_ratio: Array, alpha: Array | float) -> Array:
+  """`policy_divergence` where the particles are *all* actions and the weights the policy itself (1910.07207, Eq. 12).
+
+    L(s) = Σ_a π(a|s) (α log_ratio_a - Q(s, a)) = -V(s)
+
+  Gradients flow through the weights and log_ratio; Q and α are constants.
+
+  Args:
+    q: `[A, B]`.
+    log_weight: `[A, B]`, log π(a|s).
+    log_ratio: `[A, B]`, log π - log p.
+    alpha: the temperature.
+
+  Returns:
+    `[B]`.
+  """
+  constant = jax.lax.stop_gradient
+  return -soft_value(constant(q), log_weight, log_ratio, constant(alpha))
+
+
 def discounted_target(reward: Array, discount: Array, next_value: Array, gamma: Array | float) -> Array:
   """y = r + γ m V(s'), with m = 0 where the episode ended by itself; a constant (1812.05905, Eq. 2).
 

@@ -1,0 +1,336 @@
+"""Every algorithm against an exact answer: one table of what was learned beside what is true.
+
+    python -m experiments.oracles                 # all algorithms, 5 seeds, all problems (an hour on two CPU cores)
+    python -m experiments.oracles --short         # one seed, fewer problems and updates, wider tolerances (a minute)
+    python -m experiments.oracles --algorithms sac_discrete --seeds 0 1
+
+A policy is measured as it acts: actions are drawn from the trained agent's `act` at given states, and compared with
+the policy that `varl.exact` gives. Values are compared at the states and actions of the problem. Every row is one
+quantity of one problem; its error is the mean over seeds with a 95 % interval, and it holds where that mean is within
+tolerance.
+Writes `experiments/results/oracles/table.json` and `table.md`.
+
+A new algorithm enters by one entry in `ORACLES`.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+import varl
+from varl import agents, doctor
+from varl.envs import spec
+from varl.envs.tabular import Tabular
+from varl.envs.toys import LinearQuadratic
+from varl.exact import linear_quadratic, tabular
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "oracles"
+
+
+class Row(NamedTuple):
+  """One quantity of one problem.
+
+  Attributes:
+    algorithm, problem, quantity: what it is.
+    got, exact: the size of the learned and of the true quantity (norms of matrices, means of values).
+    errors: one a seed.
+    tolerance: on their mean.
+  """
+
+  algorithm: str
+  problem: str
+  quantity: str
+  got: float
+  exact: float
+  errors: tuple[float, ...]
+  tolerance: float
+
+  @property
+  def error(self) -> float:
+    return float(np.mean(self.errors))
+
+  @property
+  def interval(self) -> float:
+    """Half the width of the 95 % interval of the mean (Student's t); NaN for a single seed."""
+    n = len(self.errors)
+    if n < 2:
+      return float("nan")
+    return float(stats.t.ppf(0.975, n - 1) * np.std(self.errors, ddof=1) / np.sqrt(n))
+
+  @property
+  def holds(self) -> bool:
+    return self.error <= self.tolerance
+
+
+class Scale(NamedTuple):
+  """How much is run: updates and problems are multiplied down and tolerances up in the short form."""
+
+  seeds: tuple[int, ...]
+  short: bool
+
+  def problems(self, full: int, short: int) -> int:
+    return short if self.short else full
+
+  def updates(self, full: int, short: int) -> int:
+    return short if self.short else full
+
+  def tolerance(self, full: float, short: float) -> float:
+    return short if self.short else full
+
+
+Oracle = Callable[[str, Scale], list[Row]]
+
+# Finite processes
+
+
+def tabular_policy(
+  config: dict[str, Any],
+  *,
+  temperature: float = 0.3,
+  exact: Callable[..., Any] = tabular.soft_value_iteration,
+  tolerance: float = 0.02,
+) -> Oracle:
+  """Random processes of 6 states and 3 actions: total variation to the exact policy, the worst state's and the mean.
+
+  Rewards are N(0, 1) and γ = .9; all processes and seeds train under one `vmap`. The value's error is that of
+  Q(s, a), root mean square over states and actions, relative to that of the exact Q's spread.
+
+  Args:
+    config: of the algorithm, with the temperature fixed to `temperature`.
+    temperature: c.
+    exact: `(mdp, *, temperature, log_prior) -> solution` with log_policy and q.
+    tolerance: on the total variation, averaged over states.
+  """
+
+  def run(algorithm: str, scale: Scale) -> list[Row]:
+    module = agents.load(algorithm)
+    count, updates = scale.problems(20, 4), scale.updates(10_000, 3_000)
+    agent_config = module.Config(gamma=0.9, decay_updates=updates, **config)
+    settings = varl.Settings(
+      num_timesteps=updates + 1_024,
+      num_envs=32,
+      episode_length=50,
+      updates_per_env_step=1.0,
+      batch_size=256,
+      replay_capacity=updates + 1_024,
+      warm_up=1_024,
+      eval_every=updates + 1_024,
+      eval_episodes=1,
+    )
+    keys = jax.random.split(jax.random.key(7), count)
+    processes = jax.vmap(lambda key: tabular.random_mdp(key, 6, 3, discount=0.9))(keys)
+
+    def train(m: tabular.MDP, key: jax.Array) -> Any:
+      agent_spec = spec(Tabular(m))
+      agent = module.make(agent_spec, agent_config)
+      design = module.design(agent_spec, agent_config)
+      train_key, sample_key = jax.random.split(key)
+      params = varl.make_trainer(Tabular(m), agent, settings).run(train_key)[0].agent.params
+      states = jnp.eye(agent_spec.observation_size)
+      policy = frequencies(agent, params, states, sample_key)
+      actions = jnp.broadcast_to(jnp.arange(agent_spec.action_size)[:, None], m.reward.T.shape)
+      return policy, design.value.q(params, states, actions).T
+
+    solve = functools.partial(exact, temperature=temperature, log_prior=0.0)
+    true = jax.vmap(solve)(processes)
+    seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
+    policy, q = jax.jit(jax.vmap(jax.vmap(train, (None, 0)), (0, None)))(processes, seeds)
+    distance = np.asarray(0.5 * jnp.abs(policy - jnp.exp(true.log_policy)[:, None]).sum(-1))  # [N, seeds, S]
+    spread = jnp.std(true.q, axis=(1, 2))
+    q_error = np.asarray(jnp.sqrt(jnp.mean(jnp.square(q - true.q[:, None]), axis=(2, 3))) / spread[:, None])
+    rows = []
+    for i in range(count):
+      name = f"random process {i}"
+      limits = scale.tolerance(tolerance, 3 * tolerance), scale.tolerance(0.1, 0.3)
+      got = float(np.mean(np.asarray(q)[i]))
+      rows += [
+        Row(algorithm, name, "policy total variation", 0.0, 0.0, floats(distance[i].mean(-1)), limits[0]),
+        Row(algorithm, name, "value error", got, float(jnp.mean(true.q[i])), floats(q_error[i]), limits[1]),
+      ]
+    return rows
+
+  return run
+
+
+def frequencies(agent: varl.Agent, params: Any, states: jax.Array, key: jax.Array, rounds: int = 100) -> jax.Array:
+  """How often `agent.act` takes each action: `[S, A]` from 50,000 draws a state, within .0023 a deviation."""
+  each = 500
+  obs = jnp.repeat(states, each, axis=0)
+
+  def draw(total: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
+    action = agent.act(params, agent.carry(len(obs)), obs, key)[0]
+    taken = jax.nn.one_hot(action, agent.spec.action_size).reshape(len(states), each, -1)
+    return total + taken.sum(axis=1), None
+
+  start = jnp.zeros((len(states), agent.spec.action_size))
+  total, _ = jax.lax.scan(draw, start, jax.random.split(key, rounds))
+  return total / (rounds * each)
+
+
+# Linear dynamics, quadratic costs
+
+
+def linear_gaussian(
+  config: dict[str, Any],
+  *,
+  temperature: float = 0.3,
+  exact: Callable[..., linear_quadratic.Solution] = linear_quadratic.soft,
+  gain: float = 0.05,
+  covariance: float | None = 0.1,
+) -> Oracle:
+  """Random stabilisable linear-quadratic problems of 2 states and 1 action: gain, covariance and value.
+
+  Gain and covariance are fitted to actions that the agent takes at states it has met: a = -K s + residual. Errors are
+  ‖K - K*‖/‖K*‖ and ‖Σ - Σ*‖/‖Σ*‖ (Frobenius). The value's error is that of Q(s, a) at those states and actions,
+  root mean square relative to the exact Q's deviation.
+
+  Args:
+    config: of the algorithm.
+    temperature: α, passed on to `exact` as its temperature.
+    exact: `(problem, *, temperature) -> Solution`.
+    gain: tolerance on the gain.
+    covariance: tolerance on the covariance; None where the algorithm has none to be held to.
+  """
+
+  def run(algorithm: str, scale: Scale) -> list[Row]:
+    module = agents.load(algorithm)
+    updates = scale.updates(16_000, 4_000)
+    agent_config = module.Config(gamma=0.9, decay_updates=updates, **config)
+    iterations = updates // 16
+    steps = 64 * (iterations + 25)
+    settings = varl.Settings(
+      num_timesteps=steps,
+      num_envs=64,
+      episode_length=10,
+      updates_per_env_step=0.25,
+      batch_size=256,
+      replay_capacity=steps,
+      warm_up=64 * 25,
+      eval_every=steps,
+      eval_episodes=1,
+    )
+    rows = []
+    for index in range(scale.problems(5, 1)):
+      problem = linear_quadratic.random(jax.random.key(100 + index), 2, 1, discount=0.9)
+      env = LinearQuadratic(problem.A, problem.B, problem.Q, problem.R, noise=0.05)
+      agent, design = module.make(spec(env), agent_config), module.design(spec(env), agent_config)
+      trainer = varl.make_trainer(env, agent, settings)
+      solution = exact(problem, temperature=temperature)
+
+      def train(
+        key: jax.Array, trainer: Any = trainer, agent: Any = agent, design: Any = design, problem: Any = problem
+      ) -> Any:
+        train_key, state_key, act_key = jax.random.split(key, 3)
+        state, _ = trainer.run(train_key)
+        params, met = state.agent.params, state.loop.replay.data.obs
+        obs = met[jax.random.randint(state_key, (65_536,), 0, len(met))]
+        action = agent.act(params, agent.carry(len(obs)), obs, act_key)[0]
+        return obs, action, design.value.q(params, obs, action[None])[0]
+
+      seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
+      obs, action, q = (np.asarray(x, np.float64) for x in jax.jit(jax.vmap(train))(seeds))
+      fits = [np.linalg.lstsq(s, a, rcond=None)[0] for s, a in zip(obs, action, strict=True)]
+      gains = np.stack([-fit.T for fit in fits])
+      residuals = [a - s @ fit for s, a, fit in zip(obs, action, fits, strict=True)]
+      covariances = np.stack([residual.T @ residual / len(residual) for residual in residuals])
+      true_q = np.asarray(linear_quadratic.q(problem, solution, obs, action), np.float64)
+      q_errors = np.sqrt(np.mean((q - true_q) ** 2, axis=1)) / np.std(true_q, axis=1)
+      name = f"linear-quadratic {index}"
+      quantities = [("gain", gains, solution.gain, gain, 3 * gain)]
+      if covariance is not None:
+        quantities.append(("covariance", covariances, solution.covariance, covariance, 3 * covariance))
+      for quantity, got, true, full, short in quantities:
+        true = np.asarray(true, np.float64)
+        errors = np.linalg.norm(got - true, axis=(1, 2)) / np.linalg.norm(true)
+        mean = float(np.mean(np.linalg.norm(got, axis=(1, 2))))
+        limit = scale.tolerance(full, short)
+        rows.append(Row(algorithm, name, f"{quantity} error", mean, float(np.linalg.norm(true)), floats(errors), limit))
+      limit = scale.tolerance(0.1, 0.3)
+      rows.append(Row(algorithm, name, "value error", float(q.mean()), float(true_q.mean()), floats(q_errors), limit))
+    return rows
+
+  return run
+
+
+def floats(values: Any) -> tuple[float, ...]:
+  return tuple(float(value) for value in values)
+
+
+# The algorithms
+
+FIXED = {"adapt_temperature": False, "initial_temperature": 0.3, "normalize_observations": False}
+
+ORACLES: dict[str, tuple[Oracle, ...]] = {
+  "sac": (linear_gaussian({**FIXED, "learning_rate": 1e-3, "hidden": (64, 64), "policy": "gaussian"}),),
+  "sac_discrete": (tabular_policy({**FIXED, "learning_rate": 1e-2, "tau": 0.05, "hidden": ()}),),
+}
+"""What each registered algorithm is held against."""
+
+
+def table(rows: Sequence[Row]) -> str:
+  """The rows in Markdown."""
+  lines = [
+    "| algorithm | problem | quantity | got | exact | error, mean ± 95 % | worst seed | tolerance | |",
+    "|---|---|---|---|---|---|---|---|---|",
+  ]
+  for row in rows:
+    interval = "" if np.isnan(row.interval) else f" ± {row.interval:.4f}"
+    cells = [row.algorithm, row.problem, row.quantity]
+    cells += [f"{row.got:.4g}", f"{row.exact:.4g}"] if row.got or row.exact else ["", ""]
+    cells += [f"{row.error:.4f}{interval}", f"{max(row.errors):.4f}", f"{row.tolerance:.3g}"]
+    lines.append(f"| {' | '.join([*cells, 'holds' if row.holds else 'FAILS'])} |")
+  return "\n".join(lines) + "\n"
+
+
+def measure(algorithms: Sequence[str], scale: Scale) -> list[Row]:
+  """All rows of these algorithms.
+
+  Raises:
+    ValueError: an algorithm without an oracle.
+  """
+  for name in algorithms:
+    if name not in ORACLES:
+      raise ValueError(f"{name!r} has no oracle; those with one are {', '.join(ORACLES)}")
+  return [row for name in algorithms for oracle in ORACLES[name] for row in oracle(name, scale)]
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--algorithms", nargs="+", choices=list(ORACLES), default=list(ORACLES))
+  parser.add_argument("--seeds", type=int, nargs="+")
+  parser.add_argument("--short", action="store_true")
+  parser.add_argument("--out", type=pathlib.Path, help=f"a folder; by default {RESULTS.name} of the full form alone")
+  args = parser.parse_args()
+  seeds = tuple(args.seeds) if args.seeds else (0,) if args.short else (0, 1, 2, 3, 4)
+  started = time.perf_counter()
+  rows = measure(args.algorithms, Scale(seeds, args.short))
+  text = table(rows)
+  print(text)
+  print(f"{sum(row.holds for row in rows)} of {len(rows)} hold; {time.perf_counter() - started:.0f} s")
+  out = args.out or (None if args.short or args.algorithms != list(ORACLES) else RESULTS)
+  if out is not None:
+    out.mkdir(parents=True, exist_ok=True)
+    body = {
+      "command": " ".join(["python -m experiments.oracles", *sys.argv[1:]]),
+      "seconds": time.perf_counter() - started,
+      "seeds": seeds,
+      "rows": [{**row._asdict(), "error": row.error, "interval": row.interval, "holds": row.holds} for row in rows],
+      **doctor.device_summary(),
+    }
+    (out / "table.json").write_text(json.dumps(body, indent=1) + "\n")
+    (out / "table.md").write_text(text)
+  sys.exit(0 if all(row.holds for row in rows) else 1)
+
+
+if __name__ == "__main__":
+  main()

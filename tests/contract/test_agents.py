@@ -1,0 +1,136 @@
+"""One contract for every algorithm, driven by the list of them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import transitions
+
+from varl import agents
+from varl.envs import spec, toys
+from varl.settings import Settings
+from varl.trainer import make_trainer
+
+CONTINUOUS, DISCRETE = toys.PointMass(), toys.Chain(4)
+BATCH = 8
+
+
+def build(name):
+  """The algorithm with small networks, on the toy problem whose actions it takes."""
+  module = agents.load(name)
+  config = module.Config(hidden=(8,))
+  try:
+    return module.make(spec(CONTINUOUS), config), CONTINUOUS
+  except ValueError:
+    return module.make(spec(DISCRETE), config), DISCRETE
+
+
+@pytest.fixture(scope="module", params=list(agents.AGENTS))
+def case(request):
+  """(module, agent, environment, its init and update jitted, a batch)."""
+  agent, env = build(request.param)
+  batch = transitions(0, (BATCH,), agent.spec)
+  if agent.spec.discrete:
+    action = np.random.default_rng(1).integers(0, agent.spec.action_size, BATCH)
+    batch = batch._replace(action=jnp.asarray(action, jnp.int32))
+  return agents.load(request.param), agent, env, jax.jit(agent.init), jax.jit(agent.update), batch
+
+
+def like(tree):
+  return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
+
+
+def test_an_update_keeps_structure_shapes_and_dtypes_and_changes_something(case):
+  _, _, _, init, update, batch = case
+  state = init(jax.random.key(0))
+  new, metrics = update(state, batch, jax.random.key(1))
+  assert like(new) == like(state)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(new))
+  assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(new.params), jax.tree.leaves(state.params), strict=True))
+  assert "alpha" in metrics
+  assert all(np.shape(value) == () and np.isfinite(value) for value in metrics.values())
+
+
+def test_no_retrace_on_a_second_call(case):
+  _, agent, _, init, _, batch = case
+  traces = []
+
+  @jax.jit
+  def update(state, batch, key):
+    traces.append(1)
+    return agent.update(state, batch, key)
+
+  state = init(jax.random.key(0))
+  state, _ = update(state, batch, jax.random.key(1))
+  update(state, batch, jax.random.key(2))
+  assert len(traces) == 1
+
+
+def test_the_same_under_scan_and_under_vmap_over_seeds(case):
+  _, agent, _, init, update, batch = case
+  keys = jax.random.split(jax.random.key(3), 3)
+  state = init(jax.random.key(0))
+  scanned, _ = jax.jit(lambda s, ks: jax.lax.scan(lambda s, k: agent.update(s, batch, k), s, ks))(state, keys)
+  stepped = state
+  for key in keys:
+    stepped, _ = update(stepped, batch, key)
+  starts = jax.vmap(agent.init)(keys)
+  mapped, _ = jax.jit(jax.vmap(agent.update, (0, None, 0)))(starts, batch, keys)
+  one, _ = update(jax.tree.map(lambda x: x[1], starts), batch, keys[1])
+  for got, wanted in ((scanned, stepped), (jax.tree.map(lambda x: x[1], mapped), one)):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), got.params, wanted.params)
+
+
+def test_acting(case):
+  _, agent, _, init, _, batch = case
+  params = init(jax.random.key(0)).params
+  shape = (BATCH,) if agent.spec.discrete else (BATCH, agent.spec.action_size)
+  carry = agent.carry(BATCH)
+  for act in (agent.act, agent.mode, agent.warm_up or agent.act):
+    action, new_carry, extras = jax.jit(act)(params, carry, batch.obs, jax.random.key(0))
+    assert action.shape == shape
+    assert like(new_carry) == like(carry)
+    assert all(len(value) == BATCH for value in extras.values())
+  one, two = (agent.act(params, carry, batch.obs, jax.random.key(seed))[0] for seed in (1, 2))
+  assert np.any(one != two)
+  one, two = (agent.mode(params, carry, batch.obs, jax.random.key(seed))[0] for seed in (1, 2))
+  np.testing.assert_array_equal(one, two)
+  executed = agent.execute(agent.act(params, carry, batch.obs, jax.random.key(1))[0])
+  low, high = (0, agent.spec.action_size - 1) if agent.spec.discrete else (-1.0, 1.0)
+  assert np.all((executed >= low) & (executed <= high))
+
+
+def test_it_runs_in_the_loop_and_repeats_bit_for_bit(case):
+  _, agent, env, *_ = case
+  settings = Settings(
+    num_timesteps=64, num_envs=4, episode_length=5, updates_per_env_step=0.5, batch_size=8, replay_capacity=64,
+    warm_up=16, eval_every=32, eval_episodes=2,
+  )  # fmt: skip
+  run = jax.jit(make_trainer(env, agent, settings).run)
+  state, metrics = run(jax.random.key(0))
+  again, _ = run(jax.random.key(0))
+  jax.tree.map(np.testing.assert_array_equal, state.agent, again.agent)
+  assert np.isfinite(metrics["eval/episode_reward"]).all()
+  assert int(metrics["training/updates"].sum()) == 24
+
+
+def test_numeric_hyper_parameters_can_be_mapped_over(case):
+  module, agent, _, _, _, batch = case
+
+  def critic_after(gamma):
+    made = module.make(agent.spec, module.Config(hidden=(8,), gamma=gamma))
+    return made.update(made.init(jax.random.key(0)), batch, jax.random.key(1))[0].params
+
+  after = jax.jit(jax.vmap(critic_after))(jnp.float32([0.5, 0.99]))
+  assert any(np.any(leaf[0] != leaf[1]) for leaf in jax.tree.leaves(after))
+
+
+def test_config_and_make_say_what_they_refuse(case):
+  module, agent, *_ = case
+  assert dataclasses.is_dataclass(module.Config)
+  with pytest.raises(ValueError, match="learning_rate"):
+    module.make(agent.spec, module.Config(learning_rate=float("nan")))
+  with pytest.raises(ValueError, match="gamma"):
+    module.make(agent.spec, module.Config(gamma=1.0))

@@ -1,0 +1,43 @@
+"""Every notebook runs from its first cell to its last, in a kernel of the Python that runs the tests."""
+
+import pathlib
+
+import jupytext
+import nbclient
+import pytest
+from ipykernel import kernelspec
+
+NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.py"))
+
+
+@pytest.fixture
+def kernel(tmp_path, monkeypatch):
+  """The name of a kernel of this Python: a "python3" installed for the user may be that of another."""
+  kernelspec.write_kernel_spec(tmp_path / "kernels" / "this-python")
+  monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+  for name in ("JUPYTER_CONFIG_DIR", "IPYTHONDIR"):
+    monkeypatch.setenv(name, str(tmp_path))
+  return "this-python"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs(path, kernel):
+  notebook = jupytext.read(path)
+  where = {"metadata": {"path": str(path.parent)}}
+  # Raises with the traceback of the first cell that fails. The limit is for a cell.
+  nbclient.NotebookClient(notebook, timeout=300, kernel_name=kernel, resources=where).execute()
+  code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+  assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+  outputs = [output for cell in code for output in cell.outputs]
+  assert not [output for output in outputs if output.output_type == "error"]
+  assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_a_failing_cell_fails(kernel):
+  notebook = jupytext.reads("# %%\nassert False, 'no'\n", fmt="py:percent")
+  with pytest.raises(nbclient.exceptions.CellExecutionError, match="no"):
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name=kernel).execute()
+
+
+def test_there_are_some():
+  assert NOTEBOOKS

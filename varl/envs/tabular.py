@@ -1,0 +1,60 @@
+"""A finite Markov decision process as an environment."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from varl.envs.base import State
+from varl.exact.tabular.mdp import MDP, concrete
+from varl.types import Array
+
+
+class Tabular:
+  """An `MDP` to act in: what a trained agent sees of a problem whose answer is known.
+
+  s_0 ~ ρ, s' ~ P(·|s, a), reward r(s, a), done on arrival in a terminal state. Observation: the state, one-hot
+  `float32[S]`; an action is an integer in [0, A). The discount is not the environment's business: give the agent
+  `mdp.discount`, and `mdp.terminal` holds what its value must be 0 in.
+
+  Args:
+    mdp: one process. Traced arrays serve too: under `vmap` over processes an agent trains on each.
+
+  Raises:
+    ValueError: `mdp` has a batch axis, or lets episodes start in a terminal state.
+  """
+
+  discrete = True
+
+  def __init__(self, mdp: MDP):
+    if mdp.reward.ndim != 2:
+      raise ValueError(f"Tabular takes one process, with reward [S, A]; got reward of shape {mdp.reward.shape}")
+    terminal, initial = concrete(mdp.terminal), concrete(mdp.initial)
+    if terminal is not None and initial is not None and (terminal & (initial > 0)).any():
+      starts = np.flatnonzero(terminal & (initial > 0)).tolist()
+      raise ValueError(f"an episode cannot start in a terminal state; initial is above 0 in {starts}")
+    self.mdp = mdp
+    self.observation_size, self.action_size = mdp.reward.shape
+
+  def reset(self, rng: Array) -> State:
+    """A first state and the stream of all later ones, both drawn with the legacy key `rng`."""
+    first, stream = jax.random.split(jax.random.wrap_key_data(rng))
+    place = jax.random.categorical(first, jnp.log(self.mdp.initial)).astype(jnp.int32)
+    return State(obs=self._observation(place), reward=jnp.zeros(()), done=jnp.zeros(()), data=(place, stream))
+
+  def step(self, state: State, action: Array) -> State:
+    """The state after `action`, drawn with the stream in `state.data`."""
+    place, stream = state.data
+    now, stream = jax.random.split(stream)
+    following = jax.random.categorical(now, jnp.log(self.mdp.transition[place, action]))
+    if self.mdp.successor is not None:
+      following = self.mdp.successor[place, action, following]
+    following = following.astype(jnp.int32)
+    return state.replace(
+      obs=self._observation(following),
+      reward=self.mdp.reward[place, action].astype(jnp.float32),
+      done=self.mdp.terminal[following].astype(jnp.float32),
+      data=(following, stream),
+    )
+
+  def _observation(self, place: Array) -> Array:
+    return jax.nn.one_hot(place, self.observation_size, dtype=jnp.float32)
