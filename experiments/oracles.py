@@ -114,17 +114,18 @@ def tabular_policy(
 
   def run(algorithm: str, scale: Scale) -> list[Row]:
     module = agents.load(algorithm)
-    count, updates = scale.problems(20, 4), scale.updates(10_000, 3_000)
+    count, updates = scale.problems(20, 4), scale.updates(16_000, 3_000)
     agent_config = module.Config(gamma=0.9, decay_updates=updates, **config)
+    steps = 4 * updates + 1_024
     settings = varl.Settings(
-      num_timesteps=updates + 1_024,
-      num_envs=32,
+      num_timesteps=steps,
+      num_envs=64,
       episode_length=50,
-      updates_per_env_step=1.0,
+      updates_per_env_step=0.25,
       batch_size=256,
-      replay_capacity=updates + 1_024,
+      replay_capacity=steps,
       warm_up=1_024,
-      eval_every=updates + 1_024,
+      eval_every=steps,
       eval_episodes=1,
     )
     keys = jax.random.split(jax.random.key(7), count)

@@ -12,11 +12,13 @@ from varl.envs.registry import make, names, register
 if TYPE_CHECKING:
   from varl.envs import toys
   from varl.envs.base import Environment, State, check, spec
+  from varl.envs.tabular import Tabular
   from varl.envs.vector import TimeStep, VectorEnv, VectorState, observe, vectorize
 
 __all__ = [
   "Environment",
   "State",
+  "Tabular",
   "TimeStep",
   "VectorEnv",
   "VectorState",
@@ -33,6 +35,7 @@ __all__ = [
 
 _LAZY = {
   "varl.envs.base": ("Environment", "State", "check", "spec"),
+  "varl.envs.tabular": ("Tabular",),
   "varl.envs.vector": ("TimeStep", "VectorEnv", "VectorState", "observe", "vectorize"),
 }
 

@@ -17,7 +17,7 @@ class Entry(NamedTuple):
     observation_size: length of the observation vector.
     action_size: number of action dimensions, or of actions where discrete.
     backends: the physics backends it runs on, the default first; `()` where it has none to choose.
-    source: "brax", or the class in `varl.envs.toys`.
+    source: "brax", or the factory as "module.name" in `varl.envs`.
     broken: why it cannot be used with some supported versions; "" where nothing is known to be wrong.
   """
 
@@ -51,11 +51,13 @@ CATALOG: dict[str, Entry] = {
     ),
   ),
   "walker2d": Entry("planar two-legged robot, walks forward", 17, 6),
-  "point_mass": Entry("damped point mass on a plane, pushed to the origin", 4, 2, (), "PointMass"),
+  "point_mass": Entry("damped point mass on a plane, pushed to the origin", 4, 2, (), "toys.PointMass"),
   "linear_quadratic": Entry(
-    "linear dynamics, quadratic cost, unbounded actions; solved in closed form", 2, 1, (), "LinearQuadratic"
+    "linear dynamics, quadratic cost, unbounded actions; solved in closed form", 2, 1, (), "toys.LinearQuadratic"
   ),
-  "chain": Entry("corridor with a distracting small reward; two discrete actions", 6, 2, (), "Chain"),
+  "chain": Entry("corridor with a distracting small reward; two discrete actions", 6, 2, (), "toys.Chain"),
+  "gridworld": Entry("5x5 grid with slips, corner to corner; solved exactly", 25, 4, (), "tabular.gridworld"),
+  "random_mdp": Entry("random finite process, drawn with `seed`; solved exactly", 10, 4, (), "tabular.random_mdp"),
 }
 
 

@@ -88,7 +88,8 @@ def make(env: "str | Environment", backend: str | None = None, **kwargs: Any) ->
       broken = catalog.CATALOG[env].broken
       made = _make_brax(env, backend or catalog.CATALOG[env].backends[0], kwargs)
     else:
-      made = getattr(importlib.import_module("varl.envs.toys"), catalog.CATALOG[env].source)(**kwargs)
+      module, _, factory_name = catalog.CATALOG[env].source.partition(".")
+      made = getattr(importlib.import_module(f"varl.envs.{module}"), factory_name)(**kwargs)
   env_spec, state = base.inspect(made)
   if broken:
     try:

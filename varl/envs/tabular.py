@@ -1,10 +1,13 @@
 """A finite Markov decision process as an environment."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from varl.envs.base import State
+from varl.exact.tabular import problems
 from varl.exact.tabular.mdp import MDP, concrete
 from varl.types import Array
 
@@ -58,3 +61,21 @@ class Tabular:
 
   def _observation(self, place: Array) -> Array:
     return jax.nn.one_hot(place, self.observation_size, dtype=jnp.float32)
+
+
+def gridworld(
+  layout: Any = 5,
+  *,
+  slip: float = 0.1,
+  discount: float = 0.95,
+  goal: float = 1.0,
+  pit: float = -1.0,
+  step: float = 0.0,
+) -> Tabular:
+  """`varl.exact.tabular.gridworld` to act in; arguments and errors are its own."""
+  return Tabular(problems.gridworld(layout, slip=slip, discount=discount, goal=goal, pit=pit, step=step))
+
+
+def random_mdp(seed: int = 0, states: int = 10, actions: int = 4, *, discount: float = 0.9) -> Tabular:
+  """`varl.exact.tabular.random_mdp` to act in, drawn with `jax.random.key(seed)`; it never ends by itself."""
+  return Tabular(problems.random_mdp(jax.random.key(seed), states, actions, discount=discount))

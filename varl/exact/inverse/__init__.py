@@ -22,7 +22,7 @@ feature expectations are two estimates of the same quantity, and both are offere
 
 Reference: Ziebart et al. 2008 (Maximum Entropy Inverse Reinforcement Learning), Eq. 4 (the distribution over
   trajectories) and Eq. 6 (the gradient); Ziebart 2010 (Modeling Purposeful Adaptive Behavior with the Principle of
-  Maximum Causal Entropy), Eq. 9.1-9.2, algorithms 9.1 (backward) and 9.3 (forward). The general prior, the temperature
+  Maximum Causal Entropy), chapter 9 (the backward and the forward pass). The general prior, the temperature
   and the finite-sample gradient are additions.
 """
 

@@ -159,7 +159,7 @@ def feature_expectations(m: MDP, log_policy: Array, features: Array, *, horizon:
   Returns:
     `[F]`.
 
-  Reference: Ziebart et al. 2008, Eq. 6 (the second term); Ziebart 2010, algorithm 9.3.
+  Reference: Ziebart et al. 2008, Eq. 6 (the second term); Ziebart 2010, chapter 9 (the forward pass).
   """
   return project(occupancy(m, log_policy, horizon=horizon), features)
 

@@ -31,7 +31,7 @@ def log_likelihood(
   Raises:
     ValueError: demonstrations longer than the policy's horizon.
 
-  Reference: Ziebart 2010, algorithm 9.1 (the policy); the weights as in Gleave and Toyer 2022 (2203.11409).
+  Reference: Ziebart 2010, chapter 9 (the policy); the weights as in Gleave and Toyer 2022 (2203.11409).
   """
   state, action, mask = demonstrations
   steps = state.shape[1]

@@ -87,7 +87,7 @@ def soft_value_iteration(
     horizon: number of steps; None for the fixed point.
     log_prior: None for the uniform prior -log A, or whatever broadcasts to `[S, A]`; 0.0 for the entropy of SAC.
     tolerance: the fixed point's iteration ends once max_s |ΔV| <= tolerance · scale, the scale being the largest of
-      |V|, |r| and c log A; V is then within γ/(1-γ) times that of its limit. None, and whatever is below, is 8 machine
+      |V|, |r| and c log A; V is then within γ/(1-γ) times that of its limit. None, and whatever is below, is 4 machine
       epsilons, under which rounding keeps V moving.
     max_iterations: at which the fixed point's iteration ends in any case; 100,000 reach float64's end for γ <= 0.9996.
 
@@ -287,7 +287,7 @@ def _iterate(
   operator: Callable[[Array], Array], start: Array, scale: Array, tolerance: Any, max_iterations: int
 ) -> Array:
   """x ← operator(x) until it changes by no more than `tolerance` times the larger of max |x| and `scale`."""
-  least = 8.0 * float(jnp.finfo(start.dtype).eps)
+  least = 4.0 * float(jnp.finfo(start.dtype).eps)
   relative = jnp.asarray(least if tolerance is None else jnp.maximum(tolerance, least), start.dtype)
 
   def unfinished(carry: tuple[Array, Array, Array]) -> Array:
