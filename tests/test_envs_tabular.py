@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from varl import envs
-from varl.envs import toys
-from varl.envs.tabular import Tabular
+from varl.envs import Tabular, toys
 from varl.exact import tabular
 
 

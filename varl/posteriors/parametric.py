@@ -1,4 +1,7 @@
-"""Posteriors π(a|s): how actions are inferred."""
+"""Posteriors that a policy network gives in one pass: direct amortisation, and all actions of a discrete space."""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,15 +62,6 @@ def direct(
     log_weight = jnp.full_like(log_prob, -jnp.log(float(samples)))
     return Particles(action, log_weight, log_prob - design.prior.log_prob(params, batch.obs, action))
 
-  def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
-    action, log_prob = head.sample_and_log_prob(network.apply(params[group], obs), key, 1)
-    return action[0], carry, {"log_prob": log_prob[0]}
-
-  def mode(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
-    outputs = network.apply(params[group], obs)
-    action = head.mode(outputs)
-    return action, carry, {"log_prob": head.log_prob(outputs, action)}
-
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       drawn = particles(design, params, batch, key)
@@ -79,7 +73,9 @@ def direct(
 
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
 
-  return Posterior(lambda key: {group: network.init(key)}, particles, draw, act, mode, lambda batch: (), step)
+  return Posterior(
+    lambda key: {group: network.init(key)}, particles, draw, *_acting(network, head, group), lambda batch: (), step
+  )
 
 
 def enumerated(
@@ -102,15 +98,6 @@ def enumerated(
     action = jnp.broadcast_to(jnp.arange(head.size)[:, None], log_prob.shape)
     return Particles(action, log_prob, log_prob - design.prior.log_prob(params, batch.obs, action))
 
-  def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
-    action, log_prob = head.sample_and_log_prob(network.apply(params[group], obs), key, 1)
-    return action[0], carry, {"log_prob": log_prob[0]}
-
-  def mode(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
-    outputs = network.apply(params[group], obs)
-    action = head.mode(outputs)
-    return action, carry, {"log_prob": head.log_prob(outputs, action)}
-
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       every = particles(design, params, batch, key)
@@ -126,4 +113,21 @@ def enumerated(
   def draw(design: Design, params: Params, batch: Batch, key: Key) -> tuple[()]:
     return ()  # nothing is random
 
-  return Posterior(lambda key: {group: network.init(key)}, particles, draw, act, mode, lambda batch: (), step)
+  return Posterior(
+    lambda key: {group: network.init(key)}, particles, draw, *_acting(network, head, group), lambda batch: (), step
+  )
+
+
+def _acting(network: Network, head: Head, group: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """`act` and `mode` of a network whose outputs are the policy."""
+
+  def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    action, log_prob = head.sample_and_log_prob(network.apply(params[group], obs), key, 1)
+    return action[0], carry, {"log_prob": log_prob[0]}
+
+  def mode(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    outputs = network.apply(params[group], obs)
+    action = head.mode(outputs)
+    return action, carry, {"log_prob": head.log_prob(outputs, action)}
+
+  return act, mode
