@@ -272,7 +272,7 @@ def floats(values: Any) -> tuple[float, ...]:
 FIXED = {"adapt_temperature": False, "initial_temperature": 0.3, "normalize_observations": False}
 
 ORACLES: dict[str, tuple[Oracle, ...]] = {
-  "sac": (linear_gaussian({**FIXED, "learning_rate": 1e-3, "hidden": (64, 64), "policy": "gaussian"}),),
+  "sac": (linear_gaussian({**FIXED, "learning_rate": 1e-3, "tau": 0.02, "hidden": (64, 64), "policy": "gaussian"}),),
   "sac_discrete": (tabular_policy({**FIXED, "learning_rate": 1e-2, "tau": 0.05, "hidden": ()}),),
 }
 """What each registered algorithm is held against."""
