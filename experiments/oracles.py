@@ -191,9 +191,9 @@ def linear_gaussian(
 ) -> Oracle:
   """Random stabilisable linear-quadratic problems of 2 states and 1 action: gain, covariance and value.
 
-  Gain and covariance are fitted to actions that the agent takes at states of the run's last quarter: a = -K s + residual.
-  Errors are ‖K - K*‖/‖K*‖ and ‖Σ - Σ*‖/‖Σ*‖ (Frobenius). The value's error is that of Q(s, a) at those states and
-  actions, root mean square relative to the exact Q's deviation.
+  Gain and covariance are fitted to actions that the agent takes at states of the run's last quarter: a = -K s +
+  residual. Errors are ‖K - K*‖/‖K*‖ and ‖Σ - Σ*‖/‖Σ*‖ (Frobenius). The value's error is that of Q(s, a) at those
+  states and actions, root mean square relative to the exact Q's deviation.
 
   Args:
     config: of the algorithm.
