@@ -114,7 +114,7 @@ def tabular_policy(
 
   def run(algorithm: str, scale: Scale) -> list[Row]:
     module = agents.load(algorithm)
-    count, updates = scale.problems(20, 4), scale.updates(16_000, 3_000)
+    count, updates = scale.problems(20, 3), scale.updates(16_000, 6_000)
     agent_config = module.Config(gamma=0.9, decay_updates=updates, **config)
     steps = 4 * updates + 1_024
     settings = varl.Settings(
