@@ -1,6 +1,6 @@
 """Every algorithm against an exact answer: one table of what was learned beside what is true.
 
-    python -m experiments.oracles                 # all algorithms, 5 seeds, all problems (ten minutes on two CPU cores)
+    python -m experiments.oracles                 # all algorithms, 5 seeds, all problems (an hour on two CPU cores)
     python -m experiments.oracles --short         # one seed, fewer problems and updates, wider tolerances (a minute)
     python -m experiments.oracles --algorithms sac_discrete --seeds 0 1
 
@@ -32,7 +32,7 @@ from varl import agents, doctor
 from varl.envs import spec
 from varl.envs.tabular import Tabular
 from varl.envs.toys import LinearQuadratic
-from varl.exact import linear_quadratic, tabular
+from varl.exact import counterexamples, linear_quadratic, tabular
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "oracles"
 
@@ -188,6 +188,8 @@ def linear_gaussian(
   exact: Callable[..., linear_quadratic.Solution] = linear_quadratic.soft,
   gain: float = 0.05,
   covariance: float | None = 0.1,
+  falls: float | None = None,
+  label: str = "",
 ) -> Oracle:
   """Random stabilisable linear-quadratic problems of 2 states and 1 action: gain, covariance and value.
 
@@ -201,11 +203,14 @@ def linear_gaussian(
     exact: `(problem, *, temperature) -> Solution`.
     gain: tolerance on the gain.
     covariance: tolerance on the covariance; None where the algorithm has none to be held to.
+    falls: tolerance on the temperature and on the policy's variance at the end, each as a share of its peak over the
+      run (means over a twentieth of it); None where the algorithm leaves them.
+    label: after the problem's name, where an algorithm has several entries.
   """
 
   def run(algorithm: str, scale: Scale) -> list[Row]:
     module = agents.load(algorithm)
-    updates = scale.updates(12_000, 3_000)
+    updates = scale.updates(16_000, 3_000)
     agent_config = module.Config(gamma=0.9, decay_updates=updates, **config)
     iterations = updates // 16
     steps = 64 * (iterations + 25)
@@ -215,9 +220,9 @@ def linear_gaussian(
       episode_length=10,
       updates_per_env_step=0.25,
       batch_size=256,
-      replay_capacity=steps,
+      replay_capacity=steps // 4,  # what the first policies met, far from the origin, is forgotten
       warm_up=64 * 25,
-      eval_every=steps,
+      eval_every=steps if falls is None else steps // 20,
       eval_episodes=1,
     )
     rows = []
@@ -232,21 +237,23 @@ def linear_gaussian(
         key: jax.Array, trainer: Any = trainer, agent: Any = agent, design: Any = design, problem: Any = problem
       ) -> Any:
         train_key, state_key, act_key = jax.random.split(key, 3)
-        state, _ = trainer.run(train_key)
-        params, met = state.agent.params, state.loop.replay.data.obs[-(steps // 4) :]
+        state, metrics = trainer.run(train_key)
+        params, met = state.agent.params, state.loop.replay.data.obs
         obs = met[jax.random.randint(state_key, (65_536,), 0, len(met))]
-        action = agent.act(params, agent.carry(len(obs)), obs, act_key)[0]
-        return obs, action, design.value.q(params, obs, action[None])[0]
+        action = choose(agent, params, obs, act_key)
+        curves = metrics["training/alpha"], metrics.get("training/entropy", jnp.nan)
+        return obs, action, design.value.q(params, obs, action[None])[0], *curves
 
       seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
-      obs, action, q = (np.asarray(x, np.float64) for x in jax.jit(jax.vmap(train))(seeds))
+      obs, action, q, alpha, entropy = (np.asarray(x, np.float64) for x in jax.jit(jax.vmap(train))(seeds))
+      q = q / getattr(agent_config, "reward_scale", 1.0)
       fits = [np.linalg.lstsq(s, a, rcond=None)[0] for s, a in zip(obs, action, strict=True)]
       gains = np.stack([-fit.T for fit in fits])
       residuals = [a - s @ fit for s, a, fit in zip(obs, action, fits, strict=True)]
       covariances = np.stack([residual.T @ residual / len(residual) for residual in residuals])
       true_q = np.asarray(linear_quadratic.q(problem, solution, obs, action), np.float64)
       q_errors = np.sqrt(np.mean((q - true_q) ** 2, axis=1)) / np.std(true_q, axis=1)
-      name = f"linear-quadratic {index}"
+      name = f"linear-quadratic {index}{label}"
       quantities = [("gain", gains, solution.gain, gain, 3 * gain)]
       if covariance is not None:
         quantities.append(("covariance", covariances, solution.covariance, covariance, 3 * covariance))
@@ -258,9 +265,123 @@ def linear_gaussian(
         rows.append(Row(algorithm, name, f"{quantity} error", mean, float(np.linalg.norm(true)), floats(errors), limit))
       limit = scale.tolerance(0.1, 0.3)
       rows.append(Row(algorithm, name, "value error", float(q.mean()), float(true_q.mean()), floats(q_errors), limit))
+      if falls is not None:
+        # A Gaussian's entropy is d/2 log(2πe) + d/2 log of its variance (the geometric mean over dimensions).
+        variance = np.exp(2.0 * entropy / spec(env).action_size) / (2.0 * np.pi * np.e)
+        for quantity, curve in (("temperature left of its peak", alpha), ("variance left of its peak", variance)):
+          left = curve[:, -1] / np.nanmax(curve, axis=1)  # NaN before the first update
+          last = float(np.mean(curve[:, -1]))
+          rows.append(Row(algorithm, name, quantity, last, 0.0, floats(left), scale.tolerance(falls, 3 * falls)))
     return rows
 
   return run
+
+
+def choose(agent: varl.Agent, params: Any, obs: jax.Array, key: jax.Array, chunk: int = 1_024) -> jax.Array:
+  """`agent.act` at the states `obs` `[N, n]`, in chunks, since some agents weigh many proposals a state."""
+  chunks = obs.reshape(-1, chunk, obs.shape[-1])
+  keys = jax.random.split(key, len(chunks))
+  action = jax.lax.map(lambda x: agent.act(params, agent.carry(chunk), *x)[0], (chunks, keys))
+  return action.reshape(len(obs), -1)
+
+
+def boltzmann(problem: linear_quadratic.LinearQuadratic, *, temperature: float) -> linear_quadratic.Solution:
+  """What VIREL at a constant ε ends at: π ∝ exp(Q^π/ε), where Q^π counts the return alone.
+
+  The policy's variance adds to V^π a constant and nothing else, so that gain and covariance are those of
+  `linear_quadratic.soft`; the constant is that of the return.
+  """
+  solution = linear_quadratic.soft(problem, temperature=temperature)
+  evaluation = linear_quadratic.evaluate(problem, solution.gain, solution.covariance)
+  return solution._replace(constant=evaluation.constant)
+
+
+# Counterexamples
+
+
+def first_choices(config: dict[str, Any], *, discount: float = 0.9) -> Oracle:
+  """The counterexamples of `varl.exact.counterexamples` to act in, where MaxEnt fails: is the first action the best?
+
+  Every label is an action here: an environment cannot say that one only repeats another. The rooms have k₁ = A actions
+  in the first one, and choosing the second one, where there is no choice, ends the episode with r₂. In the lottery the
+  labels that repeat an action are what misleads MaxEnt: taking the ticket adds one more action of two labels.
+  Kept are the problems of a grid in which the mode of exact MaxEnt at c is not the action that pays most. The algorithm
+  takes c as the constant of its residual and is judged by its mode; the error is the share of problems that it gets
+  wrong, and none is allowed.
+
+  Args:
+    config: of the algorithm.
+    discount: γ.
+  """
+
+  def run(algorithm: str, scale: Scale) -> list[Row]:
+    module = agents.load(algorithm)
+    updates = scale.updates(4_000, 1_000)
+    steps = 4 * updates + 512
+    settings = varl.Settings(
+      num_timesteps=steps,
+      num_envs=32,
+      episode_length=2,
+      updates_per_env_step=0.25,
+      batch_size=64,
+      replay_capacity=steps,
+      warm_up=512,
+      eval_every=steps,
+      eval_episodes=1,
+    )
+
+    def choice(m: tabular.MDP, c: jax.Array, key: jax.Array) -> jax.Array:
+      env = Tabular(m)
+      agent = module.make(spec(env), module.Config(gamma=discount, residual_scale=c, decay_updates=updates, **config))
+      params = varl.make_trainer(env, agent, settings).run(key)[0].agent.params
+      return agent.mode(params, (), jnp.eye(m.reward.shape[0])[:1], key)[0][0]
+
+    seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
+    rows = []
+    for name, (problems, c) in misleading(discount, scale.problems(4, 2)).items():
+      best = np.asarray(jnp.argmax(jax.vmap(tabular.hard_value_iteration)(problems).q[:, 0], axis=-1))
+      got = np.asarray(jax.jit(jax.vmap(jax.vmap(choice, (0, 0, None)), (None, None, 0)))(problems, c, seeds))
+      wrong = (got != best).mean(axis=1)
+      rows.append(Row(algorithm, f"{name}, {len(c)} problems", "wrong first actions", 0.0, 0.0, floats(wrong), 0.0))
+    return rows
+
+  return run
+
+
+def misleading(discount: float, size: int) -> dict[str, tuple[tabular.MDP, jax.Array]]:
+  """By name: problems of which exact MaxEnt gets the first action wrong, stacked, and the temperature c of each.
+
+  Args:
+    discount: γ.
+    size: values of each parameter of the grids.
+  """
+
+  def room(r1: jax.Array, gap: jax.Array) -> tabular.MDP:
+    m = counterexamples.maxent_room(4, r1, r1 + gap).mdp
+    second = counterexamples.SECOND_ROOM
+    transition = m.transition.at[0, second].set(m.transition[2, 0])
+    return m._replace(transition=transition, reward=m.reward.at[0, second].set(discount * (r1 + gap)))
+
+  def ticket(jackpot: jax.Array, share: jax.Array) -> tabular.MDP:
+    return counterexamples.lottery(1.0, jackpot, share / jackpot).mdp
+
+  def maxent(m: tabular.MDP, c: jax.Array) -> Any:
+    return tabular.soft_value_iteration(m, temperature=c, log_prior=0.0)
+
+  temperatures = np.geomspace(0.3, 3.0, size)
+  found = {}
+  for name, build, axes in (
+    ("rooms", room, (np.linspace(0.0, 1.0, size), np.linspace(0.1, 0.4, size))),
+    ("lottery", ticket, (np.linspace(2.0, 5.0, size), np.linspace(0.5, 0.9, size))),
+  ):
+    first, second, c = (x.ravel() for x in np.meshgrid(*axes, temperatures, indexing="ij"))
+    problems = jax.vmap(build)(jnp.float32(first), jnp.float32(second))
+    problems = problems._replace(discount=jnp.full(len(c), discount, jnp.float32))
+    best = jnp.argmax(jax.vmap(tabular.hard_value_iteration)(problems).q[:, 0], axis=-1)
+    soft = jax.vmap(maxent)(problems, jnp.float32(c))
+    misled = np.flatnonzero(np.asarray(jnp.argmax(soft.log_policy[:, 0], axis=-1) != best))
+    found[name] = (jax.tree.map(lambda x, rows=misled: x[rows], problems), jnp.float32(c)[misled])
+  return found
 
 
 def floats(values: Any) -> tuple[float, ...]:
@@ -271,9 +392,73 @@ def floats(values: Any) -> tuple[float, ...]:
 
 FIXED = {"adapt_temperature": False, "initial_temperature": 0.3, "normalize_observations": False}
 
+GAUSSIAN = {
+  "learning_rate": 3e-3,
+  "tau": 0.02,
+  "hidden": (64, 64),
+  "policy": "gaussian",
+  "normalize_observations": False,
+}
+TABLE = {"learning_rate": 1e-2, "tau": 0.05, "hidden": (), "normalize_observations": False}
+
+SOFT_Q = {
+  "learning_rate": 1e-3,
+  "tau": 0.02,
+  "target_every": 1,
+  "temperature": 0.3,
+  "hidden": (64, 64),
+  "proposal_std": 1.75,
+  "normalize_observations": False,
+}
+
 ORACLES: dict[str, tuple[Oracle, ...]] = {
-  "sac": (linear_gaussian({**FIXED, "learning_rate": 1e-3, "tau": 0.01, "hidden": (128, 128), "policy": "gaussian"}),),
+  "sac": (linear_gaussian({**FIXED, "learning_rate": 1e-3, "tau": 0.01, "hidden": (64, 64), "policy": "gaussian"}),),
   "sac_discrete": (tabular_policy({**FIXED, "learning_rate": 1e-2, "tau": 0.05, "hidden": ()}),),
+  "sac_v1": (
+    linear_gaussian({**GAUSSIAN, "temperature": 0.3, "reward_scale": 1.0}),
+    tabular_policy({**TABLE, "temperature": 0.3, "reward_scale": 1.0}),
+  ),
+  "virel": (linear_gaussian({**GAUSSIAN, "reward_scale": 1.0 / 0.3, "moment_penalty": 0.0}, exact=boltzmann),),
+  "beta_virel": (
+    linear_gaussian(
+      {
+        **GAUSSIAN,
+        "moment_penalty": 0.0,
+        "residual_scale": 0.1,
+        "residual_batch": 512,
+        "separate_value": False,
+      },
+      exact=lambda problem, *, temperature: linear_quadratic.hard(problem),
+      covariance=None,
+      falls=0.1,
+    ),
+    first_choices({**TABLE, "residual_batch": 256}),
+  ),
+  "iterative_sac": (
+    linear_gaussian(
+      {
+        **FIXED,
+        "learning_rate": 1e-3,
+        "tau": 0.02,
+        "hidden": (64, 64),
+        "policy": "gaussian",
+        "inference_iterations": 2,
+        "samples": 4,
+        "gradient_norm": "rms",
+        "pessimism": "min",
+      }
+    ),
+  ),
+  "sql": (
+    linear_gaussian({**SOFT_Q, "sampler": "importance", "value_samples": 96, "act_samples": 512}, label=", importance"),
+    linear_gaussian(
+      {**SOFT_Q, "sampler": "stein", "sampler_learning_rate": 1e-3, "value_samples": 16, "start_updates": 1_000},
+      gain=0.15,
+      covariance=0.15,
+      label=", Stein",
+    ),
+  ),
+  "sql_discrete": (tabular_policy({**TABLE, "target_every": 1, "temperature": 0.3}),),
 }
 """What each registered algorithm is held against."""
 

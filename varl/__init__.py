@@ -35,6 +35,7 @@ _MEMBERS = {
 _MODULES = (
   "agents",
   "checkpoint",
+  "diagnostics",
   "duals",
   "envs",
   "losses",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from varl import normalize
 from varl.policies import Head
-from varl.step import POSTERIOR_STREAM, joint, share, stream_key
+from varl.step import POSTERIOR_STREAM, SIDE, joint, share, stream_key
 from varl.types import (
   Agent,
   AgentState,
@@ -64,6 +64,9 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
   def scale(params: Params, obs: Observation) -> Observation:
     return normalize.apply(params[NORMALIZER], obs) if normalize_observations else obs
 
+  def scale_batch(params: Params, batch: Batch) -> Batch:
+    return batch._replace(obs=scale(params, batch.obs), next_obs=scale(params, batch.next_obs))
+
   def act(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     return design.posterior.act(design, params, carry, scale(params, obs), key)
 
@@ -71,7 +74,11 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     return design.posterior.mode(design, params, carry, scale(params, obs), key)
 
   def update(state: AgentState, batch: Batch, key: Key) -> tuple[AgentState, Metrics]:
-    batch = batch._replace(obs=scale(state.params, batch.obs), next_obs=scale(state.params, batch.next_obs))
+    batch = scale_batch(state.params, batch)
+    side: Any = batch.extras.get(SIDE)
+    if side is not None:
+      side = side._replace(rows=scale_batch(state.params, side.rows))
+      batch = batch._replace(extras={**batch.extras, SIDE: side})
     params, step, metrics = update_all.step(state.params, state.step, batch, key)
     return AgentState(params, step), {**metrics, "alpha": design.temperature.value(params)}
 
@@ -102,4 +109,5 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     carry=design.posterior.carry,
     warm_up=warm_up if bounded else None,
     observe=observe,
+    side_batch=design.temperature.side_batch,
   )

@@ -50,6 +50,7 @@ class MLP(nn.Module):
   outputs: int
   activation: Callable[[Array], Array] = nn.relu
   layer_norm: bool = False
+  zero_output: bool = False
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -59,6 +60,8 @@ class MLP(nn.Module):
       if self.layer_norm:
         x = nn.LayerNorm()(x)
       x = self.activation(x)
+    if self.zero_output:
+      return nn.Dense(self.outputs, kernel_init=nn.initializers.zeros)(x)
     return nn.Dense(self.outputs)(x)
 
 
@@ -69,8 +72,16 @@ def mlp(
   hidden: Sequence[int] = (256, 256),
   activation: str = "relu",
   layer_norm: bool = False,
+  zero_output: bool = False,
 ) -> Network:
   """A multi-layer perceptron `[..., inputs] -> [..., outputs]`.
+
+  Args:
+    inputs, outputs: sizes.
+    hidden: the widths of the layers between them.
+    activation: a name of `ACTIVATIONS`.
+    layer_norm: LayerNorm before each activation.
+    zero_output: the last layer starts at zero, and so does every output.
 
   Raises:
     ValueError: a size below 1, or an unknown activation.
@@ -80,7 +91,7 @@ def mlp(
     raise ValueError(f"every layer needs at least one unit, got inputs, hidden and outputs {sizes}")
   if activation not in ACTIVATIONS:
     raise ValueError(f"activation is one of {sorted(ACTIVATIONS)}, got {activation!r}")
-  module = MLP(tuple(hidden), outputs, ACTIVATIONS[activation], layer_norm)
+  module = MLP(tuple(hidden), outputs, ACTIVATIONS[activation], layer_norm, zero_output)
 
   def apply(params: ArrayTree, x: Array) -> Array:
     result: Any = module.apply(params, x)

@@ -25,6 +25,9 @@ POSTERIOR_STREAM = "posterior"
 """The noise stream of the actions drawn at `batch.obs`: a policy's loss and a temperature's share it, and so one
 draw."""
 
+SIDE = "side"
+"""Where among a batch's extras its `types.SideBatch` is; also the noise stream that it is drawn with."""
+
 
 def stream_key(key: Key, stream: str) -> Key:
   """The key of a named noise stream: the same name gives the same key, whatever else is in the step."""

@@ -1,10 +1,14 @@
 """Temperatures α: what a nat of divergence from the prior costs."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import optax
 
+from varl import losses
 from varl.duals import Dual
-from varl.step import POSTERIOR_STREAM, descend
+from varl.step import POSTERIOR_STREAM, SIDE, assign, descend
 from varl.types import Array, Batch, Design, Key, Metrics, Params, Temperature, TrainStep
 
 
@@ -49,3 +53,79 @@ def entropy_target(
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
 
   return Temperature(lambda key: {group: variable.init()}, value, step)
+
+
+def bellman_residual(
+  *,
+  scale: float | Array,
+  rows: int = 4096,
+  initial: float | Array = 1.0,
+  ceiling: float | Array = 1.0,
+  average: float | Array = 0.0,
+  group: str = "temperature",
+) -> Temperature:
+  """The critic's own error as the temperature: VIREL's ε_ω, which falls as the critic converges.
+
+    ε = min(c δ², ceiling),   δ² ← κ δ² + (1 - κ) mean_batch mean_i (Q_i(s, a) - y)²,   y = r + γ m V(s')
+
+  The batch is a draw of its own from replay, asked for as `side_batch`, and y is the value's `backup`: without entropy,
+  under the current policy. Until the replay holds `rows` transitions, or is full, δ² stays `initial`, from where an
+  average then starts. Where the loop brings no side batch (an update by hand), the update's own batch serves.
+
+  What keeps it stable: ε sets the policy's width, and a wider policy visits worse states, moves every value by its own
+  cost and so makes the critic err more. That loop's gain grows with c times the spread of returns, and above 1 policy
+  and error feed each other without end on an unbounded action space. The ceiling cuts the loop: whatever the error, ε
+  is at most `ceiling`, by default 1, which is `virel`'s constant ε. Choose c such that `at_ceiling` is 0 in the long
+  run.
+
+  Metrics: `residual` (the batch's mean), `residual_scale` (c), `at_ceiling` (1.0 while the ceiling holds ε down; its
+  mean is the share of time).
+
+  Args:
+    scale: c > 0, in 1/return. The published Walker2d run has .004 with rewards times 3.
+    rows: of the batch, over all devices.
+    initial: δ² before the replay holds that many rows.
+    ceiling: the largest ε; infinity for none.
+    average: κ in [0, 1), the share of the old δ² that each update keeps; the published code keeps none.
+    group: the parameter group's name; it holds δ².
+
+  Raises:
+    ValueError: a concrete argument out of range; at `step`, a value without `backup`.
+
+  Reference: 1811.01132, section 3 (ε_ω), and its published code. Departures: ceiling and moving average; δ² is the mean
+    over an ensemble's members; the actor reads the ε of the update before (`design.agent` joins its steps).
+  """
+  for name, argument, least in (("scale", scale, True), ("ceiling", ceiling, True), ("initial", initial, False)):
+    if isinstance(argument, int | float) and not (argument > 0 or (argument == 0 and not least)):
+      raise ValueError(f"{name} must be {'> 0' if least else '>= 0'}, got {argument}")
+  if isinstance(average, int | float) and not 0.0 <= average < 1.0:
+    raise ValueError(f"average lies in [0, 1), got {average}")
+  if rows < 1:
+    raise ValueError(f"the residual needs at least one row, got rows={rows}")
+
+  def value(params: Params) -> Array:
+    return losses.residual_temperature(params[group], scale, ceiling)
+
+  def step(design: Design) -> TrainStep:
+    backup = design.value.backup
+    if backup is None:
+      raise ValueError("bellman_residual needs a value with a `backup`, such as q_value or state_value")
+
+    def measure(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+      side: Any = batch.extras.get(SIDE)
+      sample = batch._replace(extras={}) if side is None else side.rows._replace(extras={})
+      residual = jnp.mean(losses.bellman_residual(*backup(design, params, sample, key)))
+      missing = jnp.float32(0.0) if side is None else (side.stored < sample.reward.shape[0]).astype(jnp.float32)
+      if design.axis is not None:
+        residual, missing = jax.lax.pmean((residual, missing), design.axis)
+      new = jnp.where(missing > 0, initial, average * params[group] + (1.0 - average) * residual)
+      held = losses.residual_temperature(new, scale, jnp.inf) > ceiling
+      return new, {
+        "residual": residual,
+        "residual_scale": jnp.asarray(scale, jnp.float32),
+        "at_ceiling": held.astype(jnp.float32),
+      }
+
+    return assign(group, measure)
+
+  return Temperature(lambda key: {group: jnp.asarray(initial, jnp.float32)}, value, step, rows)

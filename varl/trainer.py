@@ -21,7 +21,8 @@ from varl.envs.base import Environment, spec
 from varl.envs.vector import vectorize
 from varl.evaluate import evaluator
 from varl.settings import Settings
-from varl.types import Agent, AgentState, Array, Key, Metrics, Transition
+from varl.step import SIDE, stream_key
+from varl.types import Agent, AgentState, Array, Key, Metrics, SideBatch, Transition
 
 AXIS = "devices"
 """The mapped axis over which several devices' gradients are averaged."""
@@ -90,13 +91,19 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     settings: the loop's.
 
   Raises:
-    ValueError: the agent is built for another environment, or there are fewer devices than asked for.
+    ValueError: the agent is built for another environment, or its side batch is not divisible by the devices; or there
+      are fewer devices than asked for.
   """
   if agent.spec != spec(env):
     raise ValueError(f"the agent is built for {agent.spec}, but the environment is {spec(env)}")
   devices = settings.num_devices
   if devices > jax.device_count():
     raise ValueError(f"num_devices={devices}, but JAX sees {jax.device_count()} ({jax.default_backend()})")
+  if agent.side_batch % devices:
+    raise ValueError(
+      f"the agent's side batch is divided over the devices, but {agent.side_batch} is not divisible by "
+      f"num_devices={devices}"
+    )
   batch = vectorize(
     env,
     settings.num_envs // devices,
@@ -117,6 +124,7 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
   )
   updates = settings.updates_per_iteration
   batch_size = settings.batch_size // devices
+  side_batch = min(agent.side_batch, settings.replay_capacity) // devices
 
   def init_loop(key: Key) -> LoopState:
     env_key, key = jax.random.split(key)
@@ -129,20 +137,26 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
   def update(
     agent_state: AgentState, ring: replay_lib.ReplayState, key: Key, blocks: Array
   ) -> tuple[AgentState, Metrics]:
+    def one(agent_state: AgentState, inputs: tuple[Transition, Key]) -> tuple[AgentState, Metrics]:
+      batch, key = inputs
+      if side_batch:
+        # Large beside the batch: drawn for one update at a time, so that memory does not grow with the block.
+        side: Any = SideBatch(memory.sample(ring, stream_key(key, SIDE), side_batch), memory.size(ring))
+        batch = batch._replace(extras={**batch.extras, SIDE: side})
+      return agent.update(agent_state, batch, key)
+
     def several(index: Array, carry: tuple[AgentState, Metrics]) -> tuple[AgentState, Metrics]:
       agent_state, sums = carry
       sample_key, update_key = jax.random.split(jax.random.fold_in(key, index))
       rows = memory.sample(ring, sample_key, block * batch_size)
       batches = jax.tree.map(lambda x: x.reshape(block, batch_size, *x.shape[1:]), rows)
       keys = jax.random.split(update_key, block)
-      agent_state, metrics = jax.lax.scan(
-        lambda state, batch: agent.update(state, *batch), agent_state, (batches, keys), unroll=unroll
-      )
+      agent_state, metrics = jax.lax.scan(one, agent_state, (batches, keys), unroll=unroll)
       return agent_state, jax.tree.map(lambda total, x: total + jnp.sum(x, axis=0), sums, metrics)
 
-    one = jax.tree.map(lambda x: x[0], ring.data)
-    example = jax.tree.map(lambda x: jnp.zeros((batch_size, *x.shape), x.dtype), one)
-    shapes = jax.eval_shape(agent.update, agent_state, example, key)[1]
+    row = jax.tree.map(lambda x: x[0], ring.data)
+    example = jax.tree.map(lambda x: jnp.zeros((batch_size, *x.shape), x.dtype), row)
+    shapes = jax.eval_shape(one, agent_state, (example, key))[1]
     return jax.lax.fori_loop(0, blocks, several, (agent_state, _zeros(shapes)))
 
   def iterate(agent_state: AgentState, loop: LoopState) -> tuple[AgentState, LoopState, Metrics, rollout.Episodes]:

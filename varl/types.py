@@ -59,6 +59,18 @@ class Transition(NamedTuple):
 Batch = Transition
 
 
+class SideBatch(NamedTuple):
+  """What an update finds as `batch.extras["side"]`, where its agent asked for a `side_batch`.
+
+  Attributes:
+    rows: a second draw from replay, `[side_batch]`, or as many as a smaller replay can hold.
+    stored: int32, how many rows the replay holds.
+  """
+
+  rows: Transition
+  stored: Array
+
+
 class Particles(NamedTuple):
   """Weighted action samples from the posterior: what the four axes pass to one another.
 
@@ -157,12 +169,15 @@ class Value(NamedTuple):
     q: `(params, obs, action) -> [n, B]` for raw actions `[n, B, d]`, the ensemble already reduced.
     q_target: the same from the slow copy.
     step: `design -> TrainStep`, policy evaluation.
+    backup: `(design, params, batch, key) -> (Q_i(s, a) [E, B], y [B])` at the batch's transitions: every member's
+      prediction, and its target without the price of divergence. None where the value has no such target.
   """
 
   init: Callable[[Key], Params]
   q: Callable[[Params, Observation, Array], Array]
   q_target: Callable[[Params, Observation, Array], Array]
   step: Callable[[Design], TrainStep]
+  backup: Callable[[Design, Params, Batch, Key], tuple[Array, Array]] | None = None
 
 
 class Temperature(NamedTuple):
@@ -172,11 +187,13 @@ class Temperature(NamedTuple):
     init: `key -> params`, its own groups; {} where it is fixed.
     value: `params -> α`, a scalar.
     step: `design -> TrainStep` where it is adapted, else None.
+    side_batch: rows of a second draw from replay that its step asks for at each update; 0: none.
   """
 
   init: Callable[[Key], Params]
   value: Callable[[Params], Array]
   step: Callable[[Design], TrainStep] | None = None
+  side_batch: int = 0
 
 
 class Design(NamedTuple):
@@ -215,6 +232,8 @@ class Agent(NamedTuple):
     warm_up: the same signature; uniformly random actions for the time before the first update. None: `act` serves.
     observe: `(state, transitions, valid) -> state`, called once on each fresh rollout `[T, B]` (running moments).
     prepare: `(state, batch) -> batch`, called once before the updates on an on-policy batch (advantages).
+    side_batch: rows of a second draw from replay that each update gets as `batch.extras["side"]`, a `SideBatch`; 0:
+      none, and the extras lack it.
   """
 
   spec: Spec
@@ -227,3 +246,4 @@ class Agent(NamedTuple):
   warm_up: Callable[[Params, Carry, Observation, Key], tuple[Array, Carry, Extras]] | None = None
   observe: Callable[[AgentState, Transition, Array], AgentState] = lambda state, transitions, valid: state
   prepare: Callable[[AgentState, Batch], Batch] = lambda state, batch: batch
+  side_batch: int = 0

@@ -1,12 +1,13 @@
 """Values: what actions are worth, and how that is learned."""
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from varl import losses
-from varl.networks import Critic
-from varl.step import chain, copy, descend, track
-from varl.types import Array, Batch, Design, Key, Metrics, Observation, Params, TrainStep, Value
+from varl.networks import Critic, Network
+from varl.step import POSTERIOR_STREAM, chain, copy, descend, every, joint, track
+from varl.types import Array, Batch, Design, Key, Metrics, Observation, Params, State, TrainStep, Value
 
 
 def q_value(
@@ -15,6 +16,7 @@ def q_value(
   *,
   gamma: float | Array = 0.99,
   tau: float | Array = 0.005,
+  target_every: int = 1,
   pessimism: str | float | Array = "min",
   regularised: bool = True,
   reward_scale: float | Array = 1.0,
@@ -32,6 +34,7 @@ def q_value(
     optimizer: for the ensemble's parameters.
     gamma: γ, the discount a step.
     tau: τ, the rate of the target copy.
+    target_every: updates between two movements of the target; with τ = 1 it is a hard copy.
     pessimism: "min", or κ for mean - κ·std over the ensemble (see `losses.pessimistic`).
     regularised: whether the target pays for divergence from the prior (SAC) or evaluates the plain reward (α = 0,
       VIREL).
@@ -41,12 +44,11 @@ def q_value(
   Raises:
     ValueError: a concrete γ outside [0, 1), or τ outside (0, 1], or an unknown pessimism.
   """
-  if isinstance(gamma, int | float) and not 0.0 <= gamma < 1.0:
-    raise ValueError(f"the discount lies in [0, 1), got {gamma}")
-  if isinstance(pessimism, str) and pessimism != "min":
-    raise ValueError(f"pessimism is 'min' or a number of standard deviations, got {pessimism!r}")
+  _check(gamma, pessimism)
   target = f"target_{group}"
   follow = track(group, into=target, rate=tau)
+  if target_every != 1:
+    follow = every(target_every, follow)
 
   def init(key: Key) -> Params:
     params = critic.init(key)
@@ -58,19 +60,145 @@ def q_value(
   def q_target(params: Params, obs: Observation, action: Array) -> Array:
     return losses.pessimistic(critic.apply(params[target], obs, action), pessimism)
 
+  def regression(design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float) -> tuple[Array, Array]:
+    # Without the extras: what the update shares was drawn for batch.obs.
+    following = batch._replace(obs=batch.next_obs, extras={})
+    drawn = design.posterior.particles(design, params, following, key)
+    next_q = q_target(params, batch.next_obs, drawn.action)
+    next_value = losses.soft_value(next_q, drawn.log_weight, drawn.log_ratio, alpha)
+    y = losses.discounted_target(reward_scale * batch.reward, batch.discount, next_value, gamma)
+    return critic.apply(params[group], batch.obs, batch.action), y
+
+  def backup(design: Design, params: Params, batch: Batch, key: Key) -> tuple[Array, Array]:
+    return regression(design, params, batch, key, 0.0)
+
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-      # Without the extras: what the update shares was drawn for batch.obs.
-      following = batch._replace(obs=batch.next_obs, extras={})
-      drawn = design.posterior.particles(design, params, following, key)
       alpha = design.temperature.value(params) if regularised else 0.0
-      next_q = q_target(params, batch.next_obs, drawn.action)
-      next_value = losses.soft_value(next_q, drawn.log_weight, drawn.log_ratio, alpha)
-      y = losses.discounted_target(reward_scale * batch.reward, batch.discount, next_value, gamma)
-      prediction = critic.apply(params[group], batch.obs, batch.action)
+      prediction, y = regression(design, params, batch, key, alpha)
       value = losses.squared_error(prediction, y).sum(axis=0)
       return jnp.mean(value), {"target_q": jnp.mean(y)}
 
     return chain(descend(group, loss, optimizer, axis=design.axis), follow)
 
-  return Value(init, q, q_target, step)
+  return Value(init, q, q_target, step, backup)
+
+
+def state_value(
+  critic: Critic,
+  network: Network,
+  optimizer: optax.GradientTransformation,
+  *,
+  gamma: float | Array = 0.99,
+  tau: float | Array = 0.005,
+  pessimism: str | float | Array = "min",
+  regularised: bool = True,
+  reward_scale: float | Array = 1.0,
+  group: str = "critic",
+  state_group: str = "value",
+) -> Value:
+  """Action values, and beside them a state value that has the slow copy (1801.01290, Eq. 5-8).
+
+    L_V = ½ (V(s) - Σ_n w_n (Q(s, a_n) - α log_ratio_n))²,   a_n from the posterior at s
+    L_Q = Σ_i ½ (Q_i(s, a) - y)²,   y = c r + γ m V̄(s'),   V̄ ← (1 - τ) V̄ + τ V
+
+  Both are means over the batch and read the same old parameters; V's target is the pessimistic reduction of the Q's
+  themselves, which have no slow copy. The actions are those that the policy's loss draws at the same states.
+
+  Args:
+    critic, optimizer, gamma, tau, pessimism, reward_scale, group: as in `q_value`; the optimiser serves both networks.
+    network: V, `obs [..., o] -> [..., 1]`.
+    regularised: whether V pays for divergence from the prior (SAC v1), or is E[Q] (α = 0, VIREL).
+    state_group: V's parameter group; its copy is "target_<state_group>".
+
+  Returns:
+    A Value whose `q_target` is `q`, and whose `backup` is y with the live V, as VIREL's published code has it.
+
+  Raises:
+    ValueError: as `q_value`, or one group for both.
+  """
+  _check(gamma, pessimism)
+  if group == state_group:
+    raise ValueError(f"the action value and the state value are different groups, got {group!r} for both")
+  target = f"target_{state_group}"
+  follow = track(state_group, into=target, rate=tau)
+
+  def init(key: Key) -> Params:
+    critic_key, value_key = jax.random.split(key)
+    params = network.init(value_key)
+    return {group: critic.init(critic_key), state_group: params, target: copy(params)}
+
+  def q(params: Params, obs: Observation, action: Array) -> Array:
+    return losses.pessimistic(critic.apply(params[group], obs, action), pessimism)
+
+  def regression(params: Params, batch: Batch, source: str) -> tuple[Array, Array]:
+    next_value = network.apply(params[source], batch.next_obs)[..., 0]
+    y = losses.discounted_target(reward_scale * batch.reward, batch.discount, next_value, gamma)
+    return critic.apply(params[group], batch.obs, batch.action), y
+
+  def backup(design: Design, params: Params, batch: Batch, key: Key) -> tuple[Array, Array]:
+    return regression(params, batch, state_group)
+
+  def step(design: Design) -> TrainStep:
+    def q_loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+      prediction, y = regression(params, batch, target)
+      return jnp.mean(losses.squared_error(prediction, y).sum(axis=0)), {"target_q": jnp.mean(y)}
+
+    def v_loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+      drawn = design.posterior.particles(design, params, batch, key)
+      alpha = design.temperature.value(params) if regularised else 0.0
+      y = losses.soft_value(q(params, batch.obs, drawn.action), drawn.log_weight, drawn.log_ratio, alpha)
+      prediction = network.apply(params[state_group], batch.obs)[..., 0]
+      return jnp.mean(losses.squared_error(prediction, y)), {"v": jnp.mean(prediction)}
+
+    of_states = descend(state_group, v_loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
+    return chain(joint(descend(group, q_loss, optimizer, axis=design.axis), of_states), follow)
+
+  return Value(init, q, q, step, backup)
+
+
+def _check(gamma: float | Array, pessimism: str | float | Array) -> None:
+  if isinstance(gamma, int | float) and not 0.0 <= gamma < 1.0:
+    raise ValueError(f"the discount lies in [0, 1), got {gamma}")
+  if isinstance(pessimism, str) and pessimism != "min":
+    raise ValueError(f"pessimism is 'min' or a number of standard deviations, got {pessimism!r}")
+
+
+def munchausen(
+  value: Value, *, scale: float | Array, floor: float | Array = -1.0, reward_scale: float | Array = 1.0
+) -> Value:
+  """Adds to the reward, before `value` learns from it, what the slow copy's policy thought of the action (2007.14430).
+
+    c r ← c r + m [α log π̄(a|s)]_{l0}^0
+
+  For a posterior whose particles are all actions, weighed by the policy (`posteriors.softmax`).
+
+  Args:
+    value: of actions.
+    scale: m, in [0, 1]; 0 leaves `value` what it is.
+    floor: l0 <= 0, in units of scaled reward.
+    reward_scale: c, as `value` has it.
+
+  Raises:
+    ValueError: a concrete m outside [0, 1], or l0 above 0.
+  """
+  if isinstance(scale, int | float) and not 0.0 <= scale <= 1.0:
+    raise ValueError(f"Munchausen's scale lies in [0, 1], got {scale}")
+  if isinstance(floor, int | float) and not floor <= 0.0:
+    raise ValueError(f"Munchausen's floor is at most 0, got {floor}")
+
+  def step(design: Design) -> TrainStep:
+    inner = value.step(design)
+
+    def run(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
+      policy = design.posterior.particles(design, params, batch, key).log_weight  # exact: the key is not looked at
+      log_prob = jnp.take_along_axis(policy, batch.action[None], axis=0)[0]
+      bonus = losses.munchausen_bonus(log_prob, design.temperature.value(params), scale, floor)
+      mean = jnp.mean(bonus) if design.axis is None else jax.lax.pmean(jnp.mean(bonus), design.axis)
+      rewarded = batch._replace(reward=batch.reward + bonus / reward_scale)
+      params, state, metrics = inner.step(params, state, rewarded, key)
+      return params, state, {**metrics, "munchausen_bonus": mean}
+
+    return inner._replace(step=run)
+
+  return value._replace(step=step)

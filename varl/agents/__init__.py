@@ -9,6 +9,12 @@ from varl.settings import nearest
 AGENTS = {
   "sac": "soft actor-critic with an adapted temperature (1812.05905)",
   "sac_discrete": "soft actor-critic for discrete actions, expectations exact (1910.07207)",
+  "sac_v1": "soft actor-critic with a state value and a fixed temperature (1801.01290)",
+  "virel": "entropy in the policy's loss and none in the value, at a constant temperature (1811.01132)",
+  "beta_virel": "VIREL with the critic's Bellman error as its temperature (1811.01132)",
+  "sql": "soft Q-learning, actions by a Stein sampler or by importance (1702.08165)",
+  "sql_discrete": "soft Q-learning for discrete actions, plain or Munchausen (1702.08165, 2007.14430)",
+  "iterative_sac": "soft actor-critic with iterative amortised inference (2010.10670)",
 }
 """Names and what they are. This module imports nothing heavy, so that listing them is quick."""
 

@@ -17,7 +17,7 @@ class Entry(NamedTuple):
     observation_size: length of the observation vector.
     action_size: number of action dimensions, or of actions where discrete.
     backends: the physics backends it runs on, the default first; `()` where it has none to choose.
-    source: "brax", or the factory as "module.name" in `varl.envs`.
+    source: "brax", "gymnax:" and gymnax's own name, or the factory as "module.name" in `varl.envs`.
     broken: why it cannot be used with some supported versions; "" where nothing is known to be wrong.
   """
 
@@ -52,12 +52,18 @@ CATALOG: dict[str, Entry] = {
   ),
   "walker2d": Entry("planar two-legged robot, walks forward", 17, 6),
   "point_mass": Entry("damped point mass on a plane, pushed to the origin", 4, 2, (), "toys.PointMass"),
+  "multi_goal": Entry("point on a plane with four equally good goals around it", 2, 2, (), "toys.MultiGoal"),
   "linear_quadratic": Entry(
     "linear dynamics, quadratic cost, unbounded actions; solved in closed form", 2, 1, (), "toys.LinearQuadratic"
   ),
   "chain": Entry("corridor with a distracting small reward; two discrete actions", 6, 2, (), "toys.Chain"),
   "gridworld": Entry("5x5 grid with slips, corner to corner; solved exactly", 25, 4, (), "tabular.gridworld"),
   "random_mdp": Entry("random finite process, drawn with `seed`; solved exactly", 10, 4, (), "tabular.random_mdp"),
+  "cartpole": Entry("cart that balances a pole; two discrete actions", 4, 2, (), "gymnax:CartPole-v1"),
+  "acrobot": Entry("two links, swung up by the joint between them; discrete actions", 6, 3, (), "gymnax:Acrobot-v1"),
+  "mountain_car": Entry("car too weak for its hill; discrete actions", 2, 3, (), "gymnax:MountainCar-v0"),
+  "continuous_mountain_car": Entry("the same car, its force continuous", 2, 1, (), "gymnax:MountainCarContinuous-v0"),
+  "pendulum": Entry("pendulum, swung up by a bounded torque", 3, 1, (), "gymnax:Pendulum-v1"),
 }
 
 

@@ -13,6 +13,9 @@ from varl.envs import catalog
 if TYPE_CHECKING:
   from varl.envs.base import Environment
 
+GYMNAX = "gymnax:"
+"""What the name of an environment of gymnax's begins with."""
+
 _FACTORIES: dict[str, Callable[..., "Environment"]] = {}
 
 
@@ -44,7 +47,7 @@ def register(name: str, factory: Callable[..., "Environment"], *, overwrite: boo
 def check_name(name: str, backend: str | None = None) -> None:
   """Checks what `make` was asked for before anything heavy is imported.
 
-  A registered name and "package.module:factory" pass with any backend: their factory judges it.
+  A registered name, "gymnax:..." and "package.module:factory" pass with any backend: who makes them judges it.
 
   Raises:
     ValueError: as `varl.envs.catalog.check_name`, with the registered names among those offered.
@@ -60,7 +63,8 @@ def make(env: "str | Environment", backend: str | None = None, **kwargs: Any) ->
   """An environment, checked.
 
   Args:
-    env: a name of `names()`; or "package.module:factory", imported and called; or an environment, returned as it is.
+    env: a name of `names()`; or "gymnax:" and the name of any environment of gymnax's; or "package.module:factory",
+      imported and called; or an environment, returned as it is.
     backend: Brax's physics backend; None for the environment's own default, which is "generalized" for all of Brax's.
     **kwargs: for the environment's constructor or factory.
 
@@ -81,7 +85,12 @@ def make(env: "str | Environment", backend: str | None = None, **kwargs: Any) ->
     made = env
   else:
     check_name(env, backend)
-    if env in _FACTORIES or ":" in env:
+    source = catalog.CATALOG[env].source if env in catalog.CATALOG else env
+    if env not in _FACTORIES and source.startswith(GYMNAX):
+      if backend is not None:
+        raise ValueError(f"{env} has no physics backend to choose; got backend {backend!r}")
+      made = importlib.import_module("varl.envs.gymnax").make(source.removeprefix(GYMNAX), **kwargs)
+    elif env in _FACTORIES or ":" in env:
       factory = _FACTORIES[env] if env in _FACTORIES else _import(env)
       made = factory(**kwargs) if backend is None else factory(backend=backend, **kwargs)
     elif catalog.CATALOG[env].source == "brax":

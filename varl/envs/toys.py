@@ -42,6 +42,41 @@ class PointMass:
     )
 
 
+class MultiGoal:
+  """A point on a plane with four goals around it, equally good: (±5, 0) and (0, ±5) (1702.08165, section 5.1).
+
+  x' = clip(x + a, -7, 7) and reward = -30 ‖a‖² - min_g ‖x' - g‖², and 10 more where x' is within 1 of a goal, which
+  ends the episode. It starts at N(0, 0.1² I); the published horizon is 30 steps (`episode_length=30`). Observation: x,
+  `[2]`; action: a, `[2]` in [-1, 1]. The numbers are those of the published code.
+  """
+
+  observation_size = 2
+  action_size = 2
+  goals = np.array([[5, 0], [-5, 0], [0, 5], [0, -5]], np.float32)
+
+  def reset(self, rng: Array) -> State:
+    """A point near the middle, drawn with the legacy key `rng`."""
+    place = 0.1 * jax.random.normal(rng, (2,))
+    zero = jnp.zeros(())
+    return State(obs=place, reward=zero, done=zero, metrics={"distance": self._distances(place).min()})
+
+  def step(self, state: State, action: Array) -> State:
+    """The point after the velocity `action` `[2]`."""
+    place = jnp.clip(state.obs + action, -7.0, 7.0)
+    distance = self._distances(place).min()
+    reached = distance < 1.0
+    cost = 30.0 * jnp.sum(action**2) + distance**2
+    return state.replace(
+      obs=place,
+      reward=jnp.where(reached, 10.0, 0.0) - cost,
+      done=reached.astype(jnp.float32),
+      metrics={"distance": distance},
+    )
+
+  def _distances(self, place: Array) -> Array:
+    return jnp.sqrt(jnp.sum((place - self.goals) ** 2, axis=-1))
+
+
 class LinearQuadratic:
   """Linear dynamics, quadratic cost, unbounded actions: s' = As + Ba + w, r = -(sᵀQs + aᵀRa), w ~ N(0, noise² I).
 

@@ -3,17 +3,33 @@
 from varl.losses.actor_critic import (
   discounted_target,
   expected_divergence,
+  moment_penalty,
   pessimistic,
   policy_divergence,
   soft_value,
   squared_error,
 )
+from varl.losses.bellman import bellman_residual, residual_temperature
+from varl.losses.soft_q import boltzmann_weights, enumerated_value, importance_value, munchausen_bonus
+from varl.losses.stein import median_bandwidth, raw_log_density, rbf_kernel, stein_direction, stein_surrogate
 
 __all__ = [
+  "bellman_residual",
+  "boltzmann_weights",
   "discounted_target",
+  "enumerated_value",
   "expected_divergence",
+  "importance_value",
+  "median_bandwidth",
+  "moment_penalty",
+  "munchausen_bonus",
   "pessimistic",
   "policy_divergence",
+  "raw_log_density",
+  "rbf_kernel",
+  "residual_temperature",
   "soft_value",
   "squared_error",
+  "stein_direction",
+  "stein_surrogate",
 ]

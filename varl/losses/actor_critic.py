@@ -60,6 +60,21 @@ def expected_divergence(q: Array, log_weight: Array, log_ratio: Array, alpha: Ar
   return -soft_value(constant(q), log_weight, log_ratio, constant(alpha))
 
 
+def moment_penalty(loc: Array, std: Array) -> Array:
+  """What keeps a Gaussian policy's raw mean and deviation from drifting where Q is flat, as where tanh saturates.
+
+    L(s) = mean_i (μ_i² + (log σ_i)²)
+
+  Args:
+    loc: `[..., d]`, μ of the raw action.
+    std: `[..., d]`, σ.
+
+  Returns:
+    `[...]`. Not in the papers: the published code of SAC v1 and of VIREL adds it to the policy's loss, times 1e-3.
+  """
+  return jnp.mean(jnp.square(loc) + jnp.square(jnp.log(std)), axis=-1)
+
+
 def discounted_target(reward: Array, discount: Array, next_value: Array, gamma: Array | float) -> Array:
   """y = r + γ m V(s'), with m = 0 where the episode ended by itself; a constant (1812.05905, Eq. 2).
 

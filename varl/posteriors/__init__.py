@@ -1,5 +1,22 @@
 """Posteriors π(a|s): how actions are inferred."""
 
+from varl.posteriors.boltzmann import boltzmann, gaussian_proposal, prior_proposal, softmax, uniform_proposal
+from varl.posteriors.iterative import iterative, iterative_inputs
 from varl.posteriors.parametric import direct, enumerated
+from varl.posteriors.search import cem, gradient
+from varl.posteriors.stein import stein
 
-__all__ = ["direct", "enumerated"]
+__all__ = [
+  "boltzmann",
+  "cem",
+  "direct",
+  "enumerated",
+  "gaussian_proposal",
+  "gradient",
+  "iterative",
+  "iterative_inputs",
+  "prior_proposal",
+  "softmax",
+  "stein",
+  "uniform_proposal",
+]

@@ -33,6 +33,7 @@ def direct(
   optimizer: optax.GradientTransformation,
   *,
   samples: int = 1,
+  moment_penalty: float | Array = 0.0,
   group: str = "actor",
 ) -> Posterior:
   """A policy network, one pass a state: direct amortisation (1812.05905, Eq. 7-9).
@@ -44,6 +45,7 @@ def direct(
     head: what the outputs mean.
     optimizer: for the network's parameters.
     samples: n, actions a state.
+    moment_penalty: times `losses.moment_penalty` of the raw Gaussian is added to L; 0: nothing is.
     group: the parameter group's name.
 
   Raises:
@@ -69,6 +71,9 @@ def direct(
       alpha = design.temperature.value(params)
       value = losses.policy_divergence(q, drawn.log_weight, drawn.log_ratio, alpha)
       log_prob = drawn.log_ratio + design.prior.log_prob(params, batch.obs, drawn.action)
+      if not isinstance(moment_penalty, int | float) or moment_penalty:
+        policy = head.distribution(network.apply(params[group], batch.obs))
+        value = value + moment_penalty * losses.moment_penalty(policy.mean(), policy.stddev())
       return jnp.mean(value), {"entropy": -jnp.mean(log_prob), "q": jnp.mean(q)}
 
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)

@@ -1,0 +1,177 @@
+"""Posteriors that are the Boltzmann policy of the value, without a network of their own: sampled and enumerated."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from varl import losses, policies
+from varl.policies import Head
+from varl.step import POSTERIOR_STREAM
+from varl.types import Array, Batch, Carry, Design, Extras, Key, Observation, Params, Particles, Posterior
+
+Proposal = Callable[[Design, Params, Observation, Key, int], tuple[Array, Array]]
+"""`(design, params, obs, key, n) -> (action, log_prob)`: n raw actions `[n, B, d]` a state, and the log-density
+`[n, B]` of the executed ones under what they were drawn from."""
+
+
+def prior_proposal(design: Design, params: Params, obs: Observation, key: Key, n: int) -> tuple[Array, Array]:
+  """Proposes from the design's prior, for a prior that is a density: V = α log mean exp(Q/α).
+
+  The uniform prior's log p = 0 is not the density of its samples; `uniform_proposal` knows that.
+  """
+  action = design.prior.proposal(params, obs, key, n)
+  return action, design.prior.log_prob(params, obs, action)
+
+
+def uniform_proposal(head: Head) -> Proposal:
+  """Proposes uniformly from a bounded action space (1702.08165, appendix C.2: the start of training).
+
+  Raises:
+    ValueError: the head's action space is unbounded.
+  """
+  if head.uniform is None:
+    raise ValueError("an unbounded action space has no uniform proposals; use gaussian_proposal")
+  uniform: Any = head.uniform
+  log_density: Any = head.uniform_log_prob
+
+  def propose(design: Design, params: Params, obs: Observation, key: Key, n: int) -> tuple[Array, Array]:
+    shape = (n, *jnp.shape(obs)[:-1])
+    return uniform(key, shape), jnp.full(shape, log_density, jnp.float32)
+
+  return propose
+
+
+def gaussian_proposal(action_size: int, std: float | Array) -> Proposal:
+  """Proposes from N(0, std² I) for every state, for actions on the whole line.
+
+  Args:
+    action_size: d.
+    std: its deviation, wide enough to reach every action that matters.
+  """
+  normal = policies.normal(jnp.zeros(action_size), jnp.broadcast_to(jnp.asarray(std, jnp.float32), (action_size,)))
+
+  def propose(design: Design, params: Params, obs: Observation, key: Key, n: int) -> tuple[Array, Array]:
+    action = normal.sample(seed=key, sample_shape=(n, *jnp.shape(obs)[:-1]))
+    return action, normal.log_prob(action)
+
+  return propose
+
+
+def boltzmann(proposal: Proposal = prior_proposal, *, samples: int = 50, act_samples: int = 64) -> Posterior:
+  """π(a|s) ∝ p(a|s) exp(Q(s, a)/α) by self-normalised importance sampling; no parameters, no step.
+
+    a_n ~ q(·|s),   w_n = softmax_n(Q_n/α + log p_n - log q_n)
+
+  `particles` weighs by the slow copy Q̄, so that `losses.soft_value` of Q̄ at them is α log mean_n exp(Q̄/α) p/q, soft
+  Q-learning's target. `act` weighs by Q itself, and takes one of `act_samples` proposals by its weight: a draw from π
+  up to a bias of the order of one over the effective number of proposals. `mode` takes the proposal of highest density
+  Q/α + log p, from proposals that are always the same; under uniform ones, that is the one of highest weight.
+
+  Args:
+    proposal: what actions are proposed by.
+    samples: proposals a state in `particles`.
+    act_samples: proposals a state in `act` and `mode`.
+
+  Raises:
+    ValueError: fewer than one proposal.
+  """
+  check_counts(samples=samples, act_samples=act_samples)
+
+  def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+    shared: Any = batch.extras.get(POSTERIOR_STREAM)
+    if shared is not None:
+      return shared
+    return weigh(design, params, batch.obs, *proposal(design, params, batch.obs, key, samples))
+
+  def draw(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+    return particles(design, params, batch, key)
+
+  def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    propose_key, choose_key = jax.random.split(key)
+    action, log_proposal = proposal(design, params, obs, propose_key, act_samples)
+    alpha = design.temperature.value(params)
+    q = design.value.q(params, obs, action)
+    log_weight, _ = losses.boltzmann_weights(
+      q, log_proposal, alpha, log_prior=design.prior.log_prob(params, obs, action)
+    )
+    return take(action, jax.random.categorical(choose_key, log_weight, axis=0)), carry, {}
+
+  def mode(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    action, _ = proposal(design, params, obs, jax.random.key(0), act_samples)
+    return best(design, params, obs, action), carry, {}
+
+  return Posterior(lambda key: {}, particles, draw, act, mode, lambda batch: ())
+
+
+def softmax(head: Head) -> Posterior:
+  """π(a|s) = p(a|s) exp((Q(s, a) - V(s))/α) over finitely many actions, all of them particles; no network, no step.
+
+  `particles` weighs by the slow copy Q̄, so that `losses.soft_value` of Q̄ at them is α log Σ_a p exp(Q̄/α); `act` and
+  `mode` go by Q itself.
+
+  Args:
+    head: `policies.categorical(A)`.
+  """
+
+  def every(obs: Observation) -> Array:
+    shape = jnp.shape(obs)[:-1]
+    return jnp.broadcast_to(jnp.arange(head.size).reshape(-1, *(1,) * len(shape)), (head.size, *shape))
+
+  def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+    action = every(batch.obs)
+    log_prior = design.prior.log_prob(params, batch.obs, action)
+    q = design.value.q_target(params, batch.obs, action)
+    log_weight = jax.nn.log_softmax(q / design.temperature.value(params) + log_prior, axis=0)
+    return jax.lax.stop_gradient(Particles(action, log_weight, log_weight - log_prior))
+
+  def draw(design: Design, params: Params, batch: Batch, key: Key) -> tuple[()]:
+    return ()  # nothing is random
+
+  def outputs(design: Design, params: Params, obs: Observation) -> Array:
+    action = every(obs)
+    q = design.value.q(params, obs, action) / design.temperature.value(params)
+    return jnp.moveaxis(q + design.prior.log_prob(params, obs, action), 0, -1)
+
+  def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    action, log_prob = head.sample_and_log_prob(outputs(design, params, obs), key, 1)
+    return action[0], carry, {"log_prob": log_prob[0]}
+
+  def mode(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    of_all = outputs(design, params, obs)
+    action = head.mode(of_all)
+    return action, carry, {"log_prob": head.log_prob(of_all, action)}
+
+  return Posterior(lambda key: {}, particles, draw, act, mode, lambda batch: ())
+
+
+def weigh(design: Design, params: Params, obs: Observation, action: Array, log_proposal: Array) -> Particles:
+  """Proposals as particles of the Boltzmann policy of Q̄; constants, for nothing is reparameterised."""
+  log_weight, log_ratio = losses.boltzmann_weights(
+    design.value.q_target(params, obs, action),
+    log_proposal,
+    design.temperature.value(params),
+    log_prior=design.prior.log_prob(params, obs, action),
+  )
+  return jax.lax.stop_gradient(Particles(action, log_weight, log_ratio))
+
+
+def best(design: Design, params: Params, obs: Observation, action: Array) -> Array:
+  """Of actions `[n, B, d]`, the one of highest density Q/α + log p in each state, `[B, d]`."""
+  alpha = design.temperature.value(params)
+  density = design.value.q(params, obs, action) + alpha * design.prior.log_prob(params, obs, action)
+  return take(action, jnp.argmax(density, axis=0))
+
+
+def take(action: Array, index: Array) -> Array:
+  """Action number `index` `[B]` of `[n, B, d]` (or `[n, B]`)."""
+  index = index.reshape(1, *index.shape, *(1,) * (action.ndim - index.ndim - 1))
+  return jnp.take_along_axis(action, index, axis=0)[0]
+
+
+def check_counts(**counts: int) -> None:
+  """Raises ValueError where a number of actions is below 1, naming it."""
+  for name, count in counts.items():
+    if count < 1:
+      raise ValueError(f"{name} is at least one action a state, got {count}")
