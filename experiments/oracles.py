@@ -195,7 +195,8 @@ def linear_gaussian(
 
   Gain and covariance are fitted to actions that the agent takes at states of the run's last quarter: a = -K s +
   residual. Errors are ‖K - K*‖/‖K*‖ and ‖Σ - Σ*‖/‖Σ*‖ (Frobenius). The value's error is that of Q(s, a) at those
-  states and actions, root mean square relative to the exact Q's deviation.
+  states and actions, root mean square relative to the exact Q's deviation; it is to be within .15, not .1 as for finite
+  processes, since the smaller of two fitted critics lies below the truth.
 
   Args:
     config: of the algorithm.
@@ -263,7 +264,7 @@ def linear_gaussian(
         mean = float(np.mean(np.linalg.norm(got, axis=(1, 2))))
         limit = scale.tolerance(full, short)
         rows.append(Row(algorithm, name, f"{quantity} error", mean, float(np.linalg.norm(true)), floats(errors), limit))
-      limit = scale.tolerance(0.1, 0.3)
+      limit = scale.tolerance(0.15, 0.3)
       rows.append(Row(algorithm, name, "value error", float(q.mean()), float(true_q.mean()), floats(q_errors), limit))
       if falls is not None:
         # A Gaussian's entropy is d/2 log(2πe) + d/2 log of its variance (the geometric mean over dimensions).
