@@ -1,15 +1,100 @@
-"""What algorithms with a uniform prior share: head, networks, posterior and value, as their Configs describe them."""
+"""What named algorithms share: settings, head, networks, values and posteriors, as their Configs describe them."""
 
+import dataclasses
 from typing import Any
 
-from varl import networks, optimizers, policies, posteriors, priors, values
+import optax
+
+from varl import networks, optimizers, policies, posteriors, priors, temperatures, values
+from varl.duals import dual
 from varl.settings import positive, unit_interval
-from varl.types import Posterior, Prior, Spec, Value
+from varl.types import Posterior, Prior, Spec, Temperature, Value
 
 _HEADS = {"tanh_gaussian": policies.tanh_gaussian, "gaussian": policies.gaussian}
 
 
-def head(spec: Spec, policy: str) -> policies.Head:
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """The hyper-parameters that every algorithm has, some with defaults of its own; numeric ones may be traced arrays.
+
+  Attributes:
+    learning_rate: Adam's step for all that is learned, unless another one is named for it.
+    decay_updates: length in updates of a cosine decay of the learning rates; 0 keeps them constant.
+    decay_to: the share of the learning rates that remains after it.
+    gamma: the discount a step.
+    tau: the rate at which the slow copies follow; 1 copies.
+    reward_scale: multiplies the reward.
+    hidden: the widths of the hidden layers of all networks; none makes them linear, which on one-hot observations is a
+      table.
+    activation: relu, silu, elu, gelu or tanh.
+    layer_norm: LayerNorm before each activation of the values.
+    critics: members of the critic ensemble.
+    pessimism: "min" over the ensemble, or κ for mean - κ·std.
+    max_grad_norm: gradients are scaled down to this global norm; 0 leaves them.
+    normalize_observations: running observation moments.
+  """
+
+  learning_rate: float = 3e-4
+  decay_updates: int = 0
+  decay_to: float = 0.0
+  gamma: float = 0.99
+  tau: float = 0.005
+  reward_scale: float = 1.0
+  hidden: tuple[int, ...] = (256, 256)
+  activation: str = "relu"
+  layer_norm: bool = False
+  critics: int = 2
+  pessimism: float | str = "min"
+  max_grad_norm: float = 0.0
+  normalize_observations: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig(Config):
+  """`Config` of an algorithm with a policy network, and optionally a state value.
+
+  Attributes:
+    separate_value: whether a state value V is learned beside Q and has the slow copy, or Q itself has it.
+    samples: actions drawn a state, in targets and losses; of discrete actions all are used.
+    policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" on the whole line.
+    moment_penalty: weight of `losses.moment_penalty` in the policy's loss, for continuous actions.
+  """
+
+  separate_value: bool = False
+  samples: int = 1
+  policy: str = "tanh_gaussian"
+  moment_penalty: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TemperatureConfig:
+  """How a temperature is adapted to an entropy target, or held.
+
+  Attributes:
+    adapt_temperature: whether α follows the entropy target, or stays at its initial value.
+    initial_temperature: α at the start, in reward per nat.
+    entropy_target: H̄ in nats; None takes the algorithm's own rule.
+  """
+
+  adapt_temperature: bool = True
+  initial_temperature: float = 1.0
+  entropy_target: float | None = None
+
+
+def check(config: Any) -> None:
+  """Checks the fields of `Config`.
+
+  Raises:
+    ValueError: one is out of range.
+  """
+  positive(config, "learning_rate", "reward_scale", "critics")
+  positive(config, "decay_updates", "max_grad_norm", zero=True)
+  unit_interval(config, "gamma", upper_open=True)
+  unit_interval(config, "decay_to")
+  unit_interval(config, "tau", lower_open=True)
+
+
+def head(spec: Spec, policy: str, *, init_std: float = 1.0) -> policies.Head:
   """The policy's head: `policy` for continuous actions, categorical for discrete ones.
 
   Raises:
@@ -23,60 +108,94 @@ def head(spec: Spec, policy: str) -> policies.Head:
     raise ValueError(
       "the environment's actions are unbounded: a tanh_gaussian policy cannot reach them; use policy='gaussian'"
     )
-  return _HEADS[policy](spec.action_size)
+  return _HEADS[policy](spec.action_size, init_std=init_std)
 
 
-def actor_critic(spec: Spec, config: Any, *, regularised: bool) -> tuple[Prior, Posterior, Value]:
+def optimizer(config: Any, learning_rate: Any = None) -> optax.GradientTransformation:
+  """Adam as the Config says, with its learning rate or another one."""
+  return optimizers.adam(
+    config.learning_rate if learning_rate is None else learning_rate,
+    decay_updates=config.decay_updates,
+    decay_to=config.decay_to,
+    max_grad_norm=config.max_grad_norm,
+  )
+
+
+def network(config: Any, inputs: int, outputs: int, *, of_values: bool = False, zero_output: bool = False) -> Any:
+  """A perceptron of the Config's shape; `layer_norm` is for those that give values."""
+  return networks.mlp(
+    inputs,
+    outputs,
+    hidden=config.hidden,
+    activation=config.activation,
+    layer_norm=of_values and config.layer_norm,
+    zero_output=zero_output,
+  )
+
+
+def critic(spec: Spec, config: Any, policy: policies.Head) -> networks.Critic:
+  """An ensemble of action values: the action is an input where it is continuous, and one of the outputs else."""
+  if spec.discrete:
+    table = network(config, spec.observation_size, spec.action_size, of_values=True)
+    return networks.action_out(networks.ensemble(table, config.critics))
+  joined = network(config, spec.observation_size + spec.action_size, 1, of_values=True)
+  return networks.action_in(networks.ensemble(joined, config.critics), policy.execute)
+
+
+def q_value(spec: Spec, config: Any, policy: policies.Head, **options: Any) -> Value:
+  """`values.q_value` as the Config says; `options` are its remaining arguments."""
+  return values.q_value(critic(spec, config, policy), optimizer(config), **_value_options(config), **options)
+
+
+def actor_critic(spec: Spec, config: PolicyConfig, *, regularised: bool) -> tuple[Prior, Posterior, Value]:
   """A uniform prior, a policy network, and an ensemble of action values with or without a state value beside it.
 
   Continuous actions are sampled; of discrete ones all are particles, so that every expectation is exact.
 
   Args:
     spec: the environment's sizes.
-    config: with the fields learning_rate, decay_updates, decay_to, max_grad_norm (of `optimizers.adam`); hidden,
-      activation, layer_norm, critics (of the networks); gamma, tau, pessimism, reward_scale, separate_value (of
-      the value); policy, samples, moment_penalty (of the policy).
+    config: the algorithm's.
     regularised: whether the value pays for divergence from the prior.
 
   Raises:
     ValueError: a field out of range, or a policy that does not fit the action space.
   """
-  positive(config, "learning_rate", "reward_scale", "critics", "samples")
-  positive(config, "decay_updates", "max_grad_norm", "moment_penalty", zero=True)
-  unit_interval(config, "gamma", upper_open=True)
-  unit_interval(config, "decay_to")
-  unit_interval(config, "tau", lower_open=True)
-
+  check(config)
+  positive(config, "samples")
+  positive(config, "moment_penalty", zero=True)
   policy = head(spec, config.policy)
-  optimizer = optimizers.adam(
-    config.learning_rate,
-    decay_updates=config.decay_updates,
-    decay_to=config.decay_to,
-    max_grad_norm=config.max_grad_norm,
-  )
-  shape: dict[str, Any] = {"hidden": config.hidden, "activation": config.activation}
-  actor = networks.mlp(spec.observation_size, policy.size, **shape)
-  shape["layer_norm"] = config.layer_norm
+  actor = network(config, spec.observation_size, policy.size)
   if spec.discrete:
-    posterior = posteriors.enumerated(actor, policy, optimizer)
-    network = networks.mlp(spec.observation_size, spec.action_size, **shape)
-    critic = networks.action_out(networks.ensemble(network, config.critics))
+    posterior = posteriors.enumerated(actor, policy, optimizer(config))
   else:
     posterior = posteriors.direct(
-      actor, policy, optimizer, samples=config.samples, moment_penalty=config.moment_penalty
+      actor, policy, optimizer(config), samples=config.samples, moment_penalty=config.moment_penalty
     )
-    network = networks.mlp(spec.observation_size + spec.action_size, 1, **shape)
-    critic = networks.action_in(networks.ensemble(network, config.critics), policy.execute)
-  options: dict[str, Any] = {
-    "gamma": config.gamma,
-    "tau": config.tau,
-    "pessimism": config.pessimism,
-    "reward_scale": config.reward_scale,
-    "regularised": regularised,
-  }
   if config.separate_value:
-    state_network = networks.mlp(spec.observation_size, 1, **shape)
-    value = values.state_value(critic, state_network, optimizer, **options)
+    value = values.state_value(
+      critic(spec, config, policy),
+      network(config, spec.observation_size, 1, of_values=True),
+      optimizer(config),
+      regularised=regularised,
+      **_value_options(config),
+    )
   else:
-    value = values.q_value(critic, optimizer, **options)
+    value = q_value(spec, config, policy, regularised=regularised)
   return priors.uniform(policy), posterior, value
+
+
+def temperature(config: Any, target: Any) -> Temperature:
+  """The temperature of a `TemperatureConfig`, adapted to its own entropy target or, where that is None, to `target`.
+
+  Raises:
+    ValueError: an initial temperature out of range.
+  """
+  positive(config, "initial_temperature")
+  if not config.adapt_temperature:
+    return temperatures.fixed(config.initial_temperature)
+  target = target if config.entropy_target is None else config.entropy_target
+  return temperatures.entropy_target(dual(config.initial_temperature), optimizer(config), target)
+
+
+def _value_options(config: Any) -> dict[str, Any]:
+  return {name: getattr(config, name) for name in ("gamma", "tau", "pessimism", "reward_scale")}

@@ -12,55 +12,28 @@ from varl.types import Agent, Design, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-  """Hyper-parameters of β-VIREL; the numeric ones may be traced arrays.
+class Config(components.PolicyConfig):
+  """Hyper-parameters of β-VIREL, beside those of the configs that it extends.
 
   Attributes:
-    learning_rate: Adam's step for all networks.
-    decay_updates: length in updates of a cosine decay of the learning rates; 0 keeps them constant.
-    decay_to: the share of the learning rates that remains after it.
-    gamma: the discount a step.
-    tau: the rate at which the target V (or Q) follows.
     reward_scale: multiplies the reward; the residual grows with its square.
-    hidden: the widths of the hidden layers of all networks.
-    activation: relu, silu, elu, gelu or tanh.
-    layer_norm: LayerNorm before each activation of the values.
     critics: members of the critic ensemble; the published code has one, two are recommended since.
-    pessimism: "min" over the ensemble, or κ for mean - κ·std.
-    separate_value: whether a state value V is learned beside Q and has the slow copy, as published, or Q itself has it.
-    samples: actions drawn a state; of discrete actions all are used.
-    policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" on the whole line.
     moment_penalty: weight of `losses.moment_penalty` in the policy's loss, for continuous actions; the published code's
       is 1e-3.
     residual_scale: c in ε = c δ², in 1/return; the published Walker2d run has .004 with reward_scale 3.
     residual_batch: transitions that δ² is measured on at each update; before the replay holds as many, δ² counts as 1.
     residual_average: κ, the share of the old δ² that each update keeps; the published code keeps none.
     ceiling: the largest ε (see `temperatures.bellman_residual`); infinity is the published code's.
-    max_grad_norm: gradients are scaled down to this global norm; 0 leaves them.
-    normalize_observations: running observation moments.
   """
 
-  learning_rate: float = 3e-4
-  decay_updates: int = 0
-  decay_to: float = 0.0
-  gamma: float = 0.99
   tau: float = 0.001
-  reward_scale: float = 1.0
   hidden: tuple[int, ...] = (300, 300)
-  activation: str = "relu"
-  layer_norm: bool = False
-  critics: int = 2
-  pessimism: float | str = "min"
   separate_value: bool = True
-  samples: int = 1
-  policy: str = "tanh_gaussian"
   moment_penalty: float = 1e-3
   residual_scale: float = 0.004
   residual_batch: int = 4096
   residual_average: float = 0.0
   ceiling: float = 1.0
-  max_grad_norm: float = 0.0
-  normalize_observations: bool = True
 
 
 def make(spec: Spec, config: Config | None = None, *, axis: str | None = None) -> Agent:

@@ -12,51 +12,23 @@ from varl.types import Agent, Design, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-  """Hyper-parameters of soft actor-critic, version 1; the numeric ones may be traced arrays.
+class Config(components.PolicyConfig):
+  """Hyper-parameters of soft actor-critic, version 1, beside those of the configs that it extends.
 
   Attributes:
-    learning_rate: Adam's step for all networks.
-    decay_updates: length in updates of a cosine decay of the learning rates; 0 keeps them constant.
-    decay_to: the share of the learning rates that remains after it.
-    gamma: the discount a step.
-    tau: the rate at which the target V follows.
     reward_scale: multiplies the reward; at the temperature 1 its inverse is what a nat costs. The paper's is 5, of
       Humanoid 20.
-    hidden: the widths of the hidden layers of all networks.
-    activation: relu, silu, elu, gelu or tanh.
-    layer_norm: LayerNorm before each activation of the values.
     critics: members of the critic ensemble; the paper's 2.
-    pessimism: "min" over the ensemble, or κ for mean - κ·std.
     separate_value: whether V is learned beside Q and has the slow copy, as published; without it this is `sac` with a
       fixed temperature.
-    samples: actions drawn a state; of discrete actions all are used.
-    policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" on the whole line.
     moment_penalty: weight of `losses.moment_penalty` in the policy's loss, for continuous actions; the published code's
       is 1e-3.
     temperature: α, in scaled reward per nat.
-    max_grad_norm: gradients are scaled down to this global norm; 0 leaves them.
-    normalize_observations: running observation moments.
   """
 
-  learning_rate: float = 3e-4
-  decay_updates: int = 0
-  decay_to: float = 0.0
-  gamma: float = 0.99
-  tau: float = 0.005
   reward_scale: float = 5.0
-  hidden: tuple[int, ...] = (256, 256)
-  activation: str = "relu"
-  layer_norm: bool = False
-  critics: int = 2
-  pessimism: float | str = "min"
   separate_value: bool = True
-  samples: int = 1
-  policy: str = "tanh_gaussian"
-  moment_penalty: float = 0.0
   temperature: float = 1.0
-  max_grad_norm: float = 0.0
-  normalize_observations: bool = True
 
 
 def make(spec: Spec, config: Config | None = None, *, axis: str | None = None) -> Agent:
