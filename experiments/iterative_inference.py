@@ -40,7 +40,20 @@ import optax
 from scipy import stats
 
 import varl
-from varl import agents, configure, diagnostics, doctor, envs, loggers, networks, normalize, plots, posteriors, rollout
+from varl import (
+  agents,
+  components,
+  configure,
+  diagnostics,
+  doctor,
+  envs,
+  loggers,
+  networks,
+  normalize,
+  plots,
+  posteriors,
+  rollout,
+)
 from varl.agents import iterative_sac, sac
 from varl.envs.vector import vectorize
 from varl.types import Design, Transition
@@ -119,7 +132,7 @@ def improvement(spec: Any, config: Any, params: Any, obs: jax.Array, key: jax.Ar
 
 def refit(spec: Any, config: Any, params: Any, obs: jax.Array, key: jax.Array, scale: Scale) -> dict[str, Any]:
   """Gaps of a direct and of an iterative network trained anew on this agent's critic, which is held fixed."""
-  head = iterative_sac.policy_head(spec, config)
+  head = components.head(spec, config.policy, init_std=config.initial_std)
   design = iterative_sac.design(spec, config)
   hidden = {"hidden": config.hidden, "activation": config.activation}
   # Where the policy's loss is the same, the posterior alone differs: `direct` descends the learning critic, so the slow
@@ -331,7 +344,7 @@ def main() -> None:
       keys = jax.random.split(jax.random.key(seed), 4)
       module, config, params, obs = states_met(out, scale, keys[0])
       # SAC's network starts at another deviation, within the same family.
-      head = iterative_sac.policy_head(spec, iterative_sac.Config(policy=config.policy))
+      head = components.head(spec, config.policy, init_std=iterative_sac.Config.initial_std)
       target = name == "iterative_sac" and config.infer_with_target
       record["gap"] = gap_at(module.design(spec, config), head, params, obs[: scale.states], keys[1], scale, target)
       gaps[name].append(record["gap"])

@@ -13,6 +13,7 @@ import optax
 from varl import losses
 from varl.policies import Head
 from varl.posteriors import objective
+from varl.posteriors.iterative import Inference
 from varl.types import Array, Design, Key, Observation, Params, Transition
 
 
@@ -36,7 +37,7 @@ def objective_by_iteration(design: Design, params: Params, obs: Observation, key
   """J̃ of every inference iterate, averaged over independent inferences (Marino et al. 2019, Fig. 2).
 
   Args:
-    design: one whose posterior reports "objective" when it acts (`posteriors.iterative`).
+    design: one whose posterior is `posteriors.iterative`.
     params: of all groups.
     obs: `[B, o]`.
     key: consumed: one key a round.
@@ -46,14 +47,14 @@ def objective_by_iteration(design: Design, params: Params, obs: Observation, key
     `[K + 1, B]`, the start first, in units of return.
 
   Raises:
-    ValueError: the posterior reports no objective.
+    ValueError: another posterior.
   """
 
   def once(key: Key) -> Array:
-    _, _, extras = design.posterior.act(design, params, design.posterior.carry(len(obs)), obs, key)
-    if "objective" not in extras:
-      raise ValueError(f"this posterior reports no objective by iteration; when acting it reports {sorted(extras)}")
-    return jnp.moveaxis(extras["objective"], -1, 0)
+    run = design.posterior.draw(design, params, _at(obs), key)
+    if not isinstance(run, Inference):
+      raise ValueError(f"only posteriors.iterative has an objective by iteration; this one draws {type(run).__name__}")
+    return run.objective
 
   return jnp.mean(jax.lax.map(once, jax.random.split(key, rounds)), axis=0)
 

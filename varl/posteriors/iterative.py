@@ -14,7 +14,6 @@ from varl.types import (
   Array,
   Batch,
   Design,
-  Extras,
   Key,
   Metrics,
   Observation,
@@ -69,9 +68,8 @@ def iterative(
   previous one, and none into the critic. The gradient is that of the whole loss, but costs K + 1 evaluations of the
   critic and not 2K + 1: the slope with which inference steps on from λ_k is the one that trains λ_k.
 
-  A drop-in for `direct` in any design with continuous actions. Acting runs the inference and so needs every group;
-  its extras carry "objective", J̃ at λ_0 .. λ_K as `[B, K + 1]`. The policy that acts is random in the noise of
-  inference too, and the "log_prob" of an action is given that noise.
+  A drop-in for `direct` in any design with continuous actions. Acting runs the inference and so needs every group; the
+  policy that acts is random in the noise of inference too, and the "log_prob" of an action is given that noise.
 
   Args:
     network: `[..., iterative_inputs(o, head)] -> [..., 2 * head.size]`. With `networks.mlp(zero_output=True)` f and the
@@ -156,15 +154,14 @@ def iterative(
 
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
 
-  def infer_to_act(design: Design, params: Params, obs: Observation, noise: Array) -> tuple[Array, Extras]:
-    run = infer(design, params, obs, noise)
-    return run.outputs[-1], {"objective": jnp.moveaxis(run.objective, 0, -1)}
+  def refine(design: Design, params: Params, obs: Observation, noise: Array) -> Array:
+    return infer(design, params, obs, noise).outputs[-1]  # its objective and slope are not used, and not computed
 
   return Posterior(
     lambda key: {group: network.init(key)},
     particles,
     draw,
-    *objective.acting(head, noise_for, infer_to_act),
+    *objective.acting(head, noise_for, refine),
     lambda batch: (),
     step,
   )

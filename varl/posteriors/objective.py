@@ -65,14 +65,14 @@ def ascent(
 def acting(
   head: Head,
   draw_noise: Callable[[Key, tuple[int, ...]], ArrayTree],
-  infer: Callable[[Design, Params, Observation, Any], tuple[Array, Extras]],
+  infer: Callable[[Design, Params, Observation, Any], Array],
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """`act` and `mode` of a posterior that infers λ anew in every state.
 
   Args:
     head: what λ means.
     draw_noise: `(key, batch shape) -> noise`, all that inference is random in, with that shape after its first axes.
-    infer: `(design, params, obs, noise) -> (λ, extras)`; the noise of all states may be one, with batch axes of 1.
+    infer: `(design, params, obs, noise) -> λ`; the noise of all states may be one, with batch axes of 1.
 
   Returns:
     `act`, which consumes its key once, by splitting it into inference's and the action's; and `mode`, whose inference
@@ -82,15 +82,15 @@ def acting(
   def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     shape = obs.shape[:-1]
     infer_key, action_key = jax.random.split(key)
-    outputs, extras = infer(design, params, obs, draw_noise(infer_key, shape))
+    outputs = infer(design, params, obs, draw_noise(infer_key, shape))
     action, log_prob = head.transform(outputs, head.noise(action_key, 1, shape))
-    return action[0], carry, {"log_prob": log_prob[0], **extras}
+    return action[0], carry, {"log_prob": log_prob[0]}
 
   def mode(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     noise = draw_noise(jax.random.key(0), (1,) * (obs.ndim - 1))
-    outputs, extras = infer(design, params, obs, noise)
+    outputs = infer(design, params, obs, noise)
     action = head.mode(outputs)
-    return action, carry, {"log_prob": head.log_prob(outputs, action), **extras}
+    return action, carry, {"log_prob": head.log_prob(outputs, action)}
 
   return act, mode
 

@@ -17,7 +17,6 @@ from varl.types import (
   ArrayTree,
   Batch,
   Design,
-  Extras,
   Key,
   Metrics,
   Observation,
@@ -117,15 +116,15 @@ def gradient(
     (outputs, _), _ = jax.lax.scan(one, (outputs, adam.init(outputs)), noise)
     return outputs
 
-  def infer(design: Design, params: Params, obs: Observation, noise: Array) -> tuple[Array, Extras]:
+  def infer(design: Design, params: Params, obs: Observation, noise: Array) -> Array:
     params = jax.lax.stop_gradient(params)
-    return refine(design, params, obs, begin(params, obs), noise), {}
+    return refine(design, params, obs, begin(params, obs), noise)
 
   def draw(design: Design, params: Params, batch: Batch, key: Key) -> Found:
     search_key, key = jax.random.split(key)
     shape = batch.obs.shape[:-1]
     search = noise_for(search_key, shape)
-    outputs, _ = infer(design, params, batch.obs, search)
+    outputs = infer(design, params, batch.obs, search)
     return Found(outputs, head.noise(key, samples, shape), search if through else ())
 
   def found_for(design: Design, params: Params, batch: Batch, key: Key) -> Found:
@@ -230,7 +229,7 @@ def cem(
     q = (design.value.q_target if target else design.value.q)(params, obs, candidates)
     return q + design.temperature.value(params) * design.prior.log_prob(params, obs, candidates)
 
-  def infer(design: Design, params: Params, obs: Observation, noise: tuple[Array, Array]) -> tuple[Array, Extras]:
+  def infer(design: Design, params: Params, obs: Observation, noise: tuple[Array, Array]) -> Array:
     params = jax.lax.stop_gradient(params)
 
     def refit(state: tuple[Array, Array], noise: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
@@ -249,12 +248,12 @@ def cem(
       mean, std = origin, jnp.full(head.size, spread)
     wide = (jnp.broadcast_to(mean, (*shape, *mean.shape)), jnp.broadcast_to(std, (*shape, *std.shape)))
     (mean, std), _ = jax.lax.scan(refit, wide, noise)
-    return (jnp.concatenate([mean, jnp.log(std)], axis=-1) if over == "actions" else mean), {}
+    return jnp.concatenate([mean, jnp.log(std)], axis=-1) if over == "actions" else mean
 
   def draw(design: Design, params: Params, batch: Batch, key: Key) -> Found:
     search_key, key = jax.random.split(key)
     shape = batch.obs.shape[:-1]
-    outputs, _ = infer(design, params, batch.obs, noise_for(search_key, shape))
+    outputs = infer(design, params, batch.obs, noise_for(search_key, shape))
     return Found(outputs, head.noise(key, samples, shape), ())
 
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
