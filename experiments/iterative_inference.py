@@ -22,11 +22,9 @@ Intervals are 95 %, Student's t over seeds; over states where there is a single 
 import argparse
 import ast
 import dataclasses
-import itertools
 import json
 import pathlib
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -54,7 +52,7 @@ from varl import (
   posteriors,
   rollout,
 )
-from varl.agents import iterative_sac, sac
+from varl.agents import iterative_sac
 from varl.envs.vector import vectorize
 from varl.types import Design, Transition
 
@@ -71,7 +69,6 @@ class Scale:
     steps: of the ascent that the gap is measured against.
     fit: updates of the networks that are trained anew on a fixed critic.
     envs, length: of the rollout that states are taken from; the first half of its steps is left out.
-    repeats: updates that are timed.
   """
 
   states: int = 512
@@ -79,10 +76,9 @@ class Scale:
   fit: int = 10_000
   envs: int = 64
   length: int = 256
-  repeats: int = 50
 
 
-SHORT = Scale(states=64, steps=100, fit=200, envs=16, length=32, repeats=5)
+SHORT = Scale(states=64, steps=100, fit=200, envs=16, length=32)
 
 
 def interval(values: Sequence[float]) -> dict[str, float]:
@@ -178,58 +174,6 @@ def refit(spec: Any, config: Any, params: Any, obs: jax.Array, key: jax.Array, s
       ),
       key,
     ),
-  }
-
-
-def multiplications(spec: Any, config: Any) -> float:
-  """Multiplications of one update a state: dense layers alone, a backward pass counted like a forward one."""
-
-  def network(inputs: int, outputs: int) -> int:
-    sizes = (inputs, *config.hidden, outputs)
-    return sum(a * b for a, b in itertools.pairwise(sizes))
-
-  d, n = spec.action_size, config.samples
-  critic = config.critics * network(spec.observation_size + d, 1)
-  if isinstance(config, sac.Config):
-    return (3 + 3 * n) * critic + 4 * network(spec.observation_size, 2 * d)
-  inference = network(spec.observation_size + 4 * d, 4 * d)
-  return (3 + n * (4 * config.inference_iterations + 3)) * critic + (5 * config.inference_iterations + 1) * inference
-
-
-def time_of_update(module: Any, spec: Any, config: Any, batch_size: int, repeats: int) -> float:
-  """Seconds of one update: the median over repeats."""
-  agent = module.make(spec, config)
-  rng = np.random.default_rng(0)
-
-  def rows(*more: int) -> jax.Array:
-    return jnp.asarray(rng.normal(size=(batch_size, *more)), jnp.float32)
-
-  o, d = spec.observation_size, spec.action_size
-  ones = jnp.ones(batch_size)
-  batch = Transition(rows(o), rows(d), rows(), ones, rows(o), 0.0 * ones, {})
-  state = jax.jit(agent.init)(jax.random.key(0))
-  update = jax.jit(agent.update)
-  jax.block_until_ready(update(state, batch, jax.random.key(1)))
-  seconds = []
-  for i in range(repeats):
-    started = time.perf_counter()
-    state, _ = jax.block_until_ready(update(state, batch, jax.random.key(i)))
-    seconds.append(time.perf_counter() - started)
-  return statistics.median(seconds)
-
-
-def cost(configs: dict[str, Any], spec: Any, batch_size: int, scale: Scale) -> dict[str, Any]:
-  """One update's time and multiplications, iterative relative to direct, with the same batch and SAC's own settings."""
-  seconds = {
-    name: time_of_update(agents.load(name), spec, config, batch_size, scale.repeats) for name, config in configs.items()
-  }
-  counted = {name: multiplications(spec, config) * batch_size for name, config in configs.items()}
-  return {
-    "batch_size": batch_size,
-    "seconds": seconds,
-    "multiplications": counted,
-    "time_ratio": seconds["iterative_sac"] / seconds["sac"],
-    "multiplication_ratio": counted["iterative_sac"] / counted["sac"],
   }
 
 
@@ -358,7 +302,6 @@ def main() -> None:
       print(json.dumps({"algorithm": name, "seed": seed, **record}), flush=True)
 
   configs = {name: configure.read(outs[name][0]).config for name in own}
-  batch_size = configure.read(outs["sac"][0]).settings.batch_size
   labels = {
     "iterative_sac": "iterative SAC,\nown critic",
     "sac": "SAC,\nown critic",
@@ -373,14 +316,13 @@ def main() -> None:
     "interval_over": "seeds" if len(args.seeds) > 1 else "states",
     "objective_by_iteration": np.mean(curves, axis=0).tolist(),
     "trained_iterations": configs["iterative_sac"].inference_iterations,
-    "cost": cost(configs, spec, batch_size, scale),
     **doctor.device_summary(),
   }
   (results / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
   draw_improvement(np.asarray(curves), summary["trained_iterations"], results / "improvement.png")
   draw_gaps({labels[name]: gap for name, gap in summary["gap"].items()}, results / "gap.png")
   plots.curves({LABELS[name]: runs for name, runs in outs.items()}, results / "curves.png", title=args.env)
-  print(json.dumps({key: summary[key] for key in ("gap", "objective_by_iteration", "cost")}, indent=1))
+  print(json.dumps({key: summary[key] for key in ("gap", "objective_by_iteration")}, indent=1))
   print(f"written to {results}")
 
 

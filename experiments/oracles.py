@@ -8,7 +8,7 @@ A policy is measured as it acts: actions are drawn from the trained agent's `act
 the policy that `varl.exact` gives. Values are compared at the states and actions of the problem. Every row is one
 quantity of one problem; its error is the mean over seeds with a 95 % interval, and it holds where that mean is within
 tolerance.
-Writes `experiments/results/oracles/table.json` and `table.md`.
+Writes `experiments/results/oracles/<algorithm>.json`, and `table.md` of all algorithms that are recorded there.
 
 A new algorithm enters by one entry in `ORACLES`.
 """
@@ -491,31 +491,43 @@ def measure(algorithms: Sequence[str], scale: Scale) -> list[Row]:
   return [row for name in algorithms for oracle in ORACLES[name] for row in oracle(name, scale)]
 
 
+def record(algorithm: str, rows: Sequence[Row], seeds: Sequence[int], seconds: float, out: pathlib.Path) -> None:
+  """Writes an algorithm's rows, and `table.md` of all algorithms recorded in that folder, in the order of `ORACLES`."""
+  out.mkdir(parents=True, exist_ok=True)
+  body = {
+    "command": " ".join(["python -m experiments.oracles", *sys.argv[1:]]),
+    "seconds": seconds,
+    "seeds": seeds,
+    "rows": [{**row._asdict(), "error": row.error, "interval": row.interval, "holds": row.holds} for row in rows],
+    **doctor.device_summary(),
+  }
+  (out / f"{algorithm}.json").write_text(json.dumps(body, indent=1) + "\n")
+  recorded = []
+  for path in (out / f"{name}.json" for name in ORACLES):
+    if path.exists():
+      recorded += [Row(**{field: row[field] for field in Row._fields}) for row in json.loads(path.read_text())["rows"]]
+  (out / "table.md").write_text(table(recorded))
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--algorithms", nargs="+", choices=list(ORACLES), default=list(ORACLES))
   parser.add_argument("--seeds", type=int, nargs="+")
   parser.add_argument("--short", action="store_true")
-  parser.add_argument("--out", type=pathlib.Path, help=f"a folder; by default {RESULTS.name} of the full form alone")
+  parser.add_argument("--out", type=pathlib.Path, help="a folder; by default the results' own, of the full form alone")
   args = parser.parse_args()
   seeds = tuple(args.seeds) if args.seeds else (0,) if args.short else (0, 1, 2, 3, 4)
-  started = time.perf_counter()
-  rows = measure(args.algorithms, Scale(seeds, args.short))
-  text = table(rows)
-  print(text)
-  print(f"{sum(row.holds for row in rows)} of {len(rows)} hold; {time.perf_counter() - started:.0f} s")
-  out = args.out or (None if args.short or args.algorithms != list(ORACLES) else RESULTS)
-  if out is not None:
-    out.mkdir(parents=True, exist_ok=True)
-    body = {
-      "command": " ".join(["python -m experiments.oracles", *sys.argv[1:]]),
-      "seconds": time.perf_counter() - started,
-      "seeds": seeds,
-      "rows": [{**row._asdict(), "error": row.error, "interval": row.interval, "holds": row.holds} for row in rows],
-      **doctor.device_summary(),
-    }
-    (out / "table.json").write_text(json.dumps(body, indent=1) + "\n")
-    (out / "table.md").write_text(text)
+  out = args.out or (None if args.short or args.seeds else RESULTS)
+  rows: list[Row] = []
+  for algorithm in args.algorithms:
+    started = time.perf_counter()
+    found = measure([algorithm], Scale(seeds, args.short))
+    seconds = time.perf_counter() - started
+    print(table(found))
+    print(f"{algorithm}: {sum(row.holds for row in found)} of {len(found)} hold; {seconds:.0f} s", flush=True)
+    rows += found
+    if out is not None:
+      record(algorithm, found, seeds, seconds, out)
   sys.exit(0 if all(row.holds for row in rows) else 1)
 
 

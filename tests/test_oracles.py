@@ -40,3 +40,13 @@ def test_a_row_holds_by_its_mean_and_says_how_sure_it_is():
 def test_an_algorithm_without_an_oracle_is_an_error():
   with pytest.raises(ValueError, match="'sacc' has no oracle"):
     oracles.measure(["sacc"], oracles.Scale((0,), short=True))
+
+
+def test_the_table_is_of_every_algorithm_recorded(tmp_path):
+  def row(algorithm):
+    return oracles.Row(algorithm, "p", "q", 1.0, 1.0, (0.01, 0.02), 0.02)
+
+  oracles.record("sac_v1", [row("sac_v1")], (0, 1), 1.0, tmp_path)
+  oracles.record("sac", [row("sac")], (0, 1), 1.0, tmp_path)
+  assert (tmp_path / "table.md").read_text() == oracles.table([row("sac"), row("sac_v1")])
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["sac.json", "sac_v1.json", "table.md"]

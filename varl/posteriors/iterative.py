@@ -31,13 +31,15 @@ class Inference(NamedTuple):
 
   Attributes:
     outputs: λ_0 .. λ_K, `[K + 1, B, head.size]`.
-    slope: ∇_λ J̃ at each, `[K + 1, B, head.size]`.
+    slope: ∇_λ J̃ at λ_0 .. λ_{K-1}, with which inference steps on, `[K, B, head.size]`.
+    last_slope: ∇_λ J̃ at λ_K, `[B, head.size]`: only training asks for it, and nothing computes it elsewhere.
     objective: J̃ at each, `[K + 1, B]`; unbiased, since λ_k does not depend on the noise that J̃(λ_k) is estimated with.
     noise: that of the last iterate's estimate, `[M, B, *]`: the particles' own.
   """
 
   outputs: Array
   slope: Array
+  last_slope: Array
   objective: Array
   noise: Array
 
@@ -123,9 +125,10 @@ def iterative(
 
     first = jnp.broadcast_to(origin, (*obs.shape[:-1], head.size))
     last, before = jax.lax.scan(iterate, first, noise[:-1])
-    value, slope = climb(obs, last, noise[-1])
-    outputs, slopes, values = jax.tree.map(lambda b, a: jnp.concatenate([b, a[None]]), before, (last, slope, value))
-    return Inference(outputs, slopes, values, noise[-1])
+    value, last_slope = climb(obs, last, noise[-1])
+    outputs, slope, values = before
+    outputs, values = jnp.concatenate([outputs, last[None]]), jnp.concatenate([values, value[None]])
+    return Inference(outputs, slope, last_slope, values, noise[-1])
 
   def draw(design: Design, params: Params, batch: Batch, key: Key) -> Inference:
     return infer(design, params, batch.obs, noise_for(key, batch.obs.shape[:-1]))
@@ -137,15 +140,16 @@ def iterative(
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
     run = drawn_for(design, params, batch, key)
     # λ_K once more, this time differentiable in the network's parameters.
-    last = advance(params, batch.obs, run.outputs[-2], run.slope[-2])
+    last = advance(params, batch.obs, run.outputs[-2], run.slope[-1])
     return objective.particles(design, head, params, batch.obs, last, run.noise)
 
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       run = drawn_for(design, params, batch, key)
-      iterates = advance(params, batch.obs, run.outputs[:-1], run.slope[:-1])
+      iterates = advance(params, batch.obs, run.outputs[:-1], run.slope)
+      slope = jnp.concatenate([run.slope[1:], run.last_slope[None]])
       # J̃ and its gradient at each iterate are known: this has J̃'s value and, in the parameters, J̃'s gradient.
-      value = run.objective[1:] + jnp.sum(run.slope[1:] * (iterates - run.outputs[1:]), axis=-1)
+      value = run.objective[1:] + jnp.sum(slope * (iterates - run.outputs[1:]), axis=-1)
       last = objective.particles(design, head, params, batch.obs, run.outputs[-1], run.noise)
       log_prob = last.log_ratio + design.prior.log_prob(params, batch.obs, last.action)
       q = jnp.mean(run.objective[-1]) + design.temperature.value(params) * jnp.mean(last.log_ratio)
