@@ -189,6 +189,7 @@ def linear_gaussian(
   gain: float = 0.05,
   covariance: float | None = 0.1,
   falls: float | None = None,
+  forgets: bool = True,
   label: str = "",
 ) -> Oracle:
   """Random stabilisable linear-quadratic problems of 2 states and 1 action: gain, covariance and value.
@@ -206,6 +207,8 @@ def linear_gaussian(
     covariance: tolerance on the covariance; None where the algorithm has none to be held to.
     falls: tolerance on the temperature and on the policy's variance at the end, each as a share of its peak over the
       run (means over a twentieth of it); None where the algorithm leaves them.
+    forgets: whether replay keeps the run's last quarter alone, since first policies may have met states far from the
+      origin; or all of it, for a policy whose own actions end up too alike to tell how Q depends on them.
     label: after the problem's name, where an algorithm has several entries.
   """
 
@@ -221,7 +224,7 @@ def linear_gaussian(
       episode_length=10,
       updates_per_env_step=0.25,
       batch_size=256,
-      replay_capacity=steps // 4,  # what the first policies met, far from the origin, is forgotten
+      replay_capacity=steps // 4 if forgets else steps,
       warm_up=64 * 25,
       eval_every=steps if falls is None else steps // 20,
       eval_episodes=1,
@@ -239,7 +242,7 @@ def linear_gaussian(
       ) -> Any:
         train_key, state_key, act_key = jax.random.split(key, 3)
         state, metrics = trainer.run(train_key)
-        params, met = state.agent.params, state.loop.replay.data.obs
+        params, met = state.agent.params, state.loop.replay.data.obs[-(steps // 4) :]
         obs = met[jax.random.randint(state_key, (65_536,), 0, len(met))]
         action = choose(agent, params, obs, act_key)
         curves = metrics["training/alpha"], metrics.get("training/entropy", jnp.nan)
@@ -425,13 +428,14 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
       {
         **GAUSSIAN,
         "moment_penalty": 0.0,
-        "residual_scale": 0.1,
+        "residual_scale": 1.0,
         "residual_batch": 512,
         "separate_value": False,
       },
       exact=lambda problem, *, temperature: linear_quadratic.hard(problem),
       covariance=None,
       falls=0.1,
+      forgets=False,
     ),
     first_choices({**TABLE, "residual_batch": 256}),
   ),
