@@ -23,7 +23,7 @@ from typing import Any
 from varl import doctor, loggers, plots
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "curves"
-TARGETS = {"inverted_pendulum": 950.0, "gymnax:CartPole-v1": 475.0}
+TARGETS = {"inverted_pendulum": 950.0, "cartpole": 475.0}
 PICTURES = {"return": "eval/episode_reward", "entropy": "training/entropy", "temperature": "training/alpha"}
 
 
@@ -95,7 +95,7 @@ def main() -> None:
   parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="a folder; by default the results' own")
   parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="passed on to varl train")
   args = parser.parse_args()
-  folder = args.out / args.env.replace(":", "-")
+  folder = args.out / args.env
   for algorithm in args.algorithms:
     record(algorithm, args.env, args.seeds, args.flags, folder / algorithm)
     draw(folder, args.env)

@@ -51,3 +51,14 @@ def test_importing_it_imports_nothing_heavy():
   root = pathlib.Path(presets.__file__).parents[2]
   done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=True)
   assert done.stdout.strip() == "set()"
+
+
+def test_an_environment_by_its_source_has_the_preset_of_its_short_name():
+  by_source, short = (
+    configure.resolve("sql_discrete", "gymnax:CartPole-v1"),
+    configure.resolve("sql_discrete", "cartpole"),
+  )
+  assert by_source.settings == short.settings != Settings()
+  assert by_source.config == short.config
+  assert by_source.env == "gymnax:CartPole-v1"
+  assert configure.resolve("sac", "brax").settings == configure.resolve("sac", "no preset of this name").settings

@@ -7,6 +7,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 from varl import agents, presets
+from varl.envs import catalog
 from varl.settings import Settings, nearest
 
 SCHEMA = 1
@@ -57,7 +58,7 @@ def resolve(
   for name in overrides:
     if name not in hyper | loop:
       raise ValueError(f"neither {algorithm} nor the loop has a setting {name!r}{nearest(name, hyper | loop)}")
-  values = {**(presets.preset(algorithm, env) if preset else {}), **overrides}
+  values = {**(presets.preset(algorithm, catalog.short_name(env)) if preset else {}), **overrides}
   config = agents.config_from(module, {k: v for k, v in values.items() if k in hyper})
   return RunConfig(algorithm, env, backend, seed, config, Settings(**{k: v for k, v in values.items() if k in loop}))
 

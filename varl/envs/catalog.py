@@ -74,6 +74,11 @@ def unknown_name(name: str, names: Iterable[str]) -> ValueError:
   return ValueError(f"unknown environment {name!r}{hint}")
 
 
+def short_name(name: str) -> str:
+  """The catalogued name of an environment that is given by its source, such as "gymnax:CartPole-v1"; others as is."""
+  return next((short for short, entry in CATALOG.items() if entry.source == name != "brax"), name)
+
+
 def check_name(name: str, backend: str | None = None) -> None:
   """Checks the name of a catalogued environment and, where one is given, its backend; imports nothing heavy.
 
