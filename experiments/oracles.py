@@ -190,6 +190,7 @@ def linear_gaussian(
   covariance: float | None = 0.1,
   falls: float | None = None,
   forgets: bool = True,
+  updates: int = 16_000,
   label: str = "",
 ) -> Oracle:
   """Random stabilisable linear-quadratic problems of 2 states and 1 action: gain, covariance and value.
@@ -209,14 +210,15 @@ def linear_gaussian(
       run (means over a twentieth of it); None where the algorithm leaves them.
     forgets: whether replay keeps the run's last quarter alone, since first policies may have met states far from the
       origin; or all of it, for a policy whose own actions end up too alike to tell how Q depends on them.
+    updates: of the full form.
     label: after the problem's name, where an algorithm has several entries.
   """
 
   def run(algorithm: str, scale: Scale) -> list[Row]:
     module = agents.load(algorithm)
-    updates = scale.updates(16_000, 3_000)
-    agent_config = module.Config(gamma=0.9, decay_updates=updates, **config)
-    iterations = updates // 16
+    run_updates = scale.updates(updates, 3_000)
+    agent_config = module.Config(gamma=0.9, decay_updates=run_updates, **config)
+    iterations = run_updates // 16
     steps = 64 * (iterations + 25)
     settings = varl.Settings(
       num_timesteps=steps,
@@ -451,15 +453,21 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
         "samples": 4,
         "gradient_norm": "rms",
         "pessimism": "min",
-      }
+      },
+      updates=8_000,
     ),
   ),
   "sql": (
-    linear_gaussian({**SOFT_Q, "sampler": "importance", "value_samples": 96, "act_samples": 512}, label=", importance"),
+    linear_gaussian(
+      {**SOFT_Q, "sampler": "importance", "value_samples": 96, "act_samples": 512},
+      updates=8_000,
+      label=", importance",
+    ),
     linear_gaussian(
       {**SOFT_Q, "sampler": "stein", "sampler_learning_rate": 1e-3, "value_samples": 16, "start_updates": 1_000},
       gain=0.15,
       covariance=0.15,
+      updates=8_000,
       label=", Stein",
     ),
   ),
