@@ -176,6 +176,23 @@ def test_a_row_of_another_episode_is_never_seen():
     assert (before[10:] != after[10:]).all()
 
 
+def test_what_a_row_does_not_use_may_be_no_number():
+  rows, _ = sequence(0, steps=12, ends=0.0)
+  rows["discount"][5], rows["next_value"][5] = 0.0, np.nan  # a terminal state
+  later = np.arange(12) > 5
+  for name in ("reward", "value", "next_value", "log_rho"):
+    rows[name] = np.where(later, np.nan, rows[name])
+  for got in (
+    returns.lambda_return(*arrays(rows, *TARGET), gamma=GAMMA, lam=0.9),
+    returns.gae(*arrays(rows, *ADVANTAGE), gamma=GAMMA, lam=0.9),
+    returns.n_step_return(*arrays(rows, *TARGET), gamma=GAMMA, n=4),
+    returns.retrace(*arrays(rows, *TRACE), gamma=GAMMA),
+    returns.vtrace(*arrays(rows, *TRACE), gamma=GAMMA).value,
+    returns.vtrace(*arrays(rows, *TRACE), gamma=GAMMA).advantage,
+  ):
+    assert np.isfinite(got[:6]).all()
+
+
 def test_retrace_does_not_overflow_where_the_policy_has_moved_far():
   rows, _ = sequence(3)
   rows["log_rho"] = np.where(np.arange(40) % 2, 500.0, -500.0)

@@ -8,6 +8,7 @@ Everywhere:
   rollout's reset ended the episode there: such a row bootstraps from its own successor's value, and nothing of the row
   after it, which belongs to another episode, reaches it. Where both are set, the row is terminated.
 - `next_value` is the value of the *true* successor s'_t, the state before a reset. Within an episode it is V(s_{t+1}).
+- What a row does not use may be anything, NaN too: the value of a terminal state, or of another episode.
 - Results are in the reward's units, and differentiable: a loss that takes one for a target stops the gradient itself.
 """
 
@@ -34,6 +35,8 @@ class VTrace(NamedTuple):
 def recursion(start: Array, factor: Array) -> Array:
   """x_t = start_t + factor_t x_{t+1}, backward from x_T = 0: every return here is of this form.
 
+  Where the factor is 0 the row after does not count, whatever it is.
+
   Args:
     start, factor: `[T, ...]`.
 
@@ -43,7 +46,7 @@ def recursion(start: Array, factor: Array) -> Array:
 
   def back(after: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
     start, factor = row
-    x = start + factor * after
+    x = start + _times(factor, after)
     return x, x
 
   return jax.lax.scan(back, jnp.zeros_like(start[0]), (start, factor), reverse=True)[1]
@@ -69,7 +72,7 @@ def lambda_return(
   _check(reward, lam, discount=discount, truncated=truncated, next_value=next_value)
   follows = lam * _goes_on(discount, truncated)
   continues = gamma * discount
-  return recursion(reward + continues * (1.0 - follows) * next_value, continues * follows)
+  return recursion(reward + _times(continues * (1.0 - follows), next_value), continues * follows)
 
 
 def gae(
@@ -97,7 +100,7 @@ def gae(
   """
   _check(reward, lam, discount=discount, truncated=truncated, value=value, next_value=next_value)
   continues = gamma * discount
-  return recursion(reward + continues * next_value - value, continues * lam * _goes_on(discount, truncated))
+  return recursion(reward + _times(continues, next_value) - value, continues * lam * _goes_on(discount, truncated))
 
 
 def n_step_return(
@@ -120,11 +123,11 @@ def n_step_return(
   goes_on = _goes_on(discount, truncated) > 0
 
   def longer(bootstrap: Array, _: None) -> tuple[Array, None]:
-    one_more = reward + gamma * discount * bootstrap
+    one_more = reward + _times(gamma * discount, bootstrap)
     return jnp.where(goes_on, jnp.roll(one_more, -1, axis=0), next_value), None
 
   bootstrap, _ = jax.lax.scan(longer, next_value, None, length=min(n, len(reward)) - 1)
-  return reward + gamma * discount * bootstrap
+  return reward + _times(gamma * discount, bootstrap)
 
 
 def retrace(
@@ -158,9 +161,8 @@ def retrace(
   trace = lam * jnp.exp(jnp.minimum(log_rho, 0.0))
   continues = gamma * discount
   # The recursion is in Q^ret - Q, so that a trace that is cut takes nothing of the row after it.
-  error = recursion(
-    reward + continues * next_value - q, continues * _goes_on(discount, truncated) * jnp.roll(trace, -1, axis=0)
-  )
+  follows = _times(_goes_on(discount, truncated), jnp.roll(trace, -1, axis=0))
+  error = recursion(reward + _times(continues, next_value) - q, continues * follows)
   return q + error
 
 
@@ -200,15 +202,20 @@ def vtrace(
   ratio = jnp.exp(log_rho)
   rho, trace = jnp.minimum(clip_rho, ratio), lam * jnp.minimum(clip_c, ratio)
   goes_on, continues = _goes_on(discount, truncated), gamma * discount
-  error = recursion(rho * (reward + continues * next_value - value), continues * goes_on * trace)
-  after = next_value + goes_on * jnp.roll(error, -1, axis=0)
-  return VTrace(value + error, rho * (reward + continues * after - value))
+  error = recursion(rho * (reward + _times(continues, next_value) - value), continues * goes_on * trace)
+  after = next_value + _times(goes_on, jnp.roll(error, -1, axis=0))
+  return VTrace(value + error, rho * (reward + _times(continues, after) - value))
 
 
 def _goes_on(discount: Array, truncated: Array) -> Array:
   """1.0 where row t + 1 continues row t's episode, 0.0 where that ends and in the last row."""
   ends = (discount == 0) | (truncated != 0)
   return jnp.where(ends, 0.0, 1.0).at[-1].set(0.0)
+
+
+def _times(factor: Array, x: Array) -> Array:
+  """Their product, 0 where the factor is 0: there x may be no number."""
+  return factor * jnp.where(factor == 0, 0.0, x)
 
 
 def _check(reward: Array, lam: Array | float, **arrays: Array) -> None:
