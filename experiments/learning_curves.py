@@ -80,7 +80,7 @@ def draw(folder: pathlib.Path, title: str) -> None:
   for name, metric in PICTURES.items():
     known = {label: outs for label, outs in runs.items() if all(has(out, metric) for out in outs)}
     if known:
-      plots.curves(known, folder / f"{name}.png", metric=metric, title=title)
+      plots.curves(known, folder / f"{name}.png", metric=metric, title=title, log=name == "temperature")
 
 
 def has(out: pathlib.Path, metric: str) -> bool:

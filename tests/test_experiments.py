@@ -101,8 +101,6 @@ def test_pictures_are_of_the_algorithms_that_have_the_metric(tmp_path, monkeypat
   recorded(tmp_path, "a", [row(0, 1.0), row(10, 2.0)])
   recorded(tmp_path, "b", [row(0, 1.0, **{"training/alpha": 1.0}), row(10, 3.0, **{"training/alpha": 0.5})])
   drawn = {}
-  monkeypatch.setattr(
-    learning_curves.plots, "curves", lambda runs, path, *, metric, title: drawn.update({path.name: sorted(runs)})
-  )
+  monkeypatch.setattr(learning_curves.plots, "curves", lambda runs, path, **_: drawn.update({path.name: sorted(runs)}))
   learning_curves.draw(tmp_path, "task")
   assert drawn == {"return.png": ["a", "b"], "temperature.png": ["b"]}

@@ -167,3 +167,11 @@ def test_drawing_touches_no_pyplot_and_the_text_needs_nothing():
   root = pathlib.Path(plots.__file__).parents[1]
   done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=True)
   assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_logarithmic_axis(tmp_path, drawn):
+  rows = [{"env_steps": i, "training/alpha": 10.0**-i} for i in range(4)]
+  runs = {"falls": [_run(tmp_path / "run", rows)]}
+  for log in (False, True):
+    _is_picture(plots.curves(runs, tmp_path / "curves.png", metric="training/alpha", log=log))
+  assert [figure.axes[0].get_yscale() for figure in drawn] == ["linear", "log"]

@@ -17,7 +17,7 @@ _LABELS = {
   "training/sps": "speed (environment steps per second)",
   "training/walltime": "wall-clock time (s)",
   "training/entropy": "policy entropy (nats)",
-  "training/alpha": "temperature (reward per nat)",
+  "training/alpha": "temperature (scaled reward per nat)",
 }
 BANDS = ("minmax", "ci95")
 
@@ -126,6 +126,7 @@ def curves(
   metric: str = "eval/episode_reward",
   band: str = "minmax",
   title: str = "",
+  log: bool = False,
 ) -> pathlib.Path:
   """Draws several groups of runs: a line the mean over a group's seeds, and a band around it.
 
@@ -139,6 +140,7 @@ def curves(
     band: "minmax" from the lowest to the highest seed, or "ci95" the 95 % interval of the mean (Student's t). A group
       of one seed has none.
     title: of the figure.
+    log: whether the metric's axis is logarithmic; values that are not above 0 are then not drawn.
 
   Returns:
     The path.
@@ -154,6 +156,8 @@ def curves(
       f"each label needs at least one run, got { ({label: list(outs) for label, outs in runs.items()}) }"
     )
   figure, axes = _axes(metric, title)
+  if log:
+    axes.set_yscale("log")
   for number, (label, outs) in enumerate(runs.items()):
     steps, mean, low, high = _summary(label, outs, metric, band)
     seeds = f"{len(outs)} seed{'s' if len(outs) > 1 else ''}"
