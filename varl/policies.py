@@ -16,6 +16,19 @@ import jax.numpy as jnp
 from varl.types import Array, Key
 
 
+class Part(NamedTuple):
+  """One part of a policy that a trust region holds by itself: the mean, the covariance, or all of it.
+
+  Attributes:
+    outputs: `[..., size]`, this part of the new outputs beside the rest of the old ones.
+    kl: `[..., k]`, KL(old ‖ outputs), one a dimension where it is a sum over dimensions, else k = 1; exactly 0 where
+      new and old are the same.
+  """
+
+  outputs: Array
+  kl: Array
+
+
 class Head(NamedTuple):
   """What a policy network's outputs mean.
 
@@ -33,6 +46,8 @@ class Head(NamedTuple):
     uniform: `(key, shape) -> action [*shape, d]`: raw actions whose executed ones are uniform; None on an unbounded
       space.
     uniform_log_prob: the log-density (log-probability) of that uniform distribution, per action; None with it.
+    decouple: `(old outputs, new outputs) -> {name: Part}`, the parts of the policy: "mean" and "covariance" of a
+      Gaussian (the KL of one with tanh is that of the one without), "policy" of a categorical one.
   """
 
   size: int
@@ -45,6 +60,7 @@ class Head(NamedTuple):
   execute: Callable[[Array], Array]
   uniform: Callable[[Key, tuple[int, ...]], Array] | None
   uniform_log_prob: float | None
+  decouple: Callable[[Array, Array], dict[str, Part]]
 
 
 def tanh_log_det(raw: Array) -> Array:
@@ -87,6 +103,7 @@ def gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1e-3) 
     execute=lambda action: action,
     uniform=None,
     uniform_log_prob=None,
+    decouple=_gaussian_parts(to_normal),
   )
 
 
@@ -130,6 +147,7 @@ def tanh_gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1
     execute=jnp.tanh,
     uniform=uniform,
     uniform_log_prob=-action_size * math.log(2.0),
+    decouple=_gaussian_parts(to_normal),
   )
 
 
@@ -166,6 +184,7 @@ def categorical(actions: int) -> Head:
     execute=lambda action: action,
     uniform=lambda key, shape: jax.random.randint(key, shape, 0, actions),
     uniform_log_prob=-math.log(actions),
+    decouple=lambda old, new: {"policy": Part(new, categorical_kl(old, new)[..., None])},
   )
 
 
@@ -193,6 +212,27 @@ def decoupled_gaussian_kl(q_loc: Array, q_std: Array, p_loc: Array, p_std: Array
   Reference: Abdolmaleki et al. 2018, 1812.02256, section 4.2 and appendix.
   """
   return 0.5 * jnp.square((q_loc - p_loc) / q_std), _std_divergence(q_std, p_std)
+
+
+def categorical_kl(q_logits: Array, p_logits: Array) -> Array:
+  """KL(q ‖ p) = Σ_a q_a (log q_a - log p_a) of logits `[..., A]`: `[...]`, exactly 0 where q is p."""
+  log_q, log_p = jax.nn.log_softmax(q_logits), jax.nn.log_softmax(p_logits)
+  return jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=-1)
+
+
+def _gaussian_parts(
+  to_normal: Callable[[Array], distrax.Distribution],
+) -> Callable[[Array, Array], dict[str, Part]]:
+  def decouple(old: Array, new: Array) -> dict[str, Part]:
+    (old_loc, old_rho), (loc, rho) = jnp.split(old, 2, axis=-1), jnp.split(new, 2, axis=-1)
+    before, after = to_normal(old), to_normal(new)
+    mean, covariance = decoupled_gaussian_kl(before.mean(), before.stddev(), after.mean(), after.stddev())
+    return {
+      "mean": Part(jnp.concatenate([loc, old_rho], axis=-1), mean),
+      "covariance": Part(jnp.concatenate([old_loc, rho], axis=-1), covariance),
+    }
+
+  return decouple
 
 
 def _std_divergence(q_std: Array, p_std: Array) -> Array:

@@ -1,9 +1,30 @@
 """Priors p(a|s): what the policy is held to."""
 
-import jax.numpy as jnp
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+import optax
+
+from varl import losses
+from varl.duals import Dual
+from varl.networks import Network
 from varl.policies import Head
-from varl.types import Array, Key, Observation, Params, Prior
+from varl.step import POSTERIOR_STREAM, chain, copy, descend, every, joint, stream_key, track
+from varl.types import Array, Batch, Design, Key, Metrics, Observation, Params, Particles, Prior, TrainStep
+
+
+class Bound(NamedTuple):
+  """How far one part of a learned prior may move from its slow copy: E[KL] <= ε.
+
+  Attributes:
+    multiplier: of shape (d,) for a budget in each dimension, or () for one on their sum.
+    budget: ε, in nats.
+  """
+
+  multiplier: Dual
+  budget: float | Array
 
 
 def uniform(head: Head) -> Prior:
@@ -51,4 +72,143 @@ def fixed(head: Head, outputs: Array) -> Prior:
     batch = jnp.shape(obs)[:-1]
     return head.sample_and_log_prob(jnp.broadcast_to(outputs, (*batch, head.size)), key, n)[0]
 
-  return Prior(lambda key: {}, log_prob, proposal)
+  def mode(params: Params, obs: Observation) -> Array:
+    return jnp.broadcast_to(head.mode(outputs), (*jnp.shape(obs)[:-1], *head.mode(outputs).shape))
+
+  return Prior(lambda key: {}, log_prob, proposal, mode=mode)
+
+
+def learned(
+  network: Network,
+  head: Head,
+  optimizer: optax.GradientTransformation,
+  bounds: Mapping[str, Bound],
+  dual_optimizer: optax.GradientTransformation,
+  *,
+  target_every: int = 100,
+  tau: float | Array = 1.0,
+  group: str = "actor",
+) -> Prior:
+  """A policy network that follows the posterior within a trust region: the M-step of MPO (1812.02256, section 4.2).
+
+    L(s) = Σ_parts [ -Σ_n w_n log π_part(a_n|s) + α_part KL_part(π̄ ‖ π_θ) ],   a_n, w_n from the posterior
+    L(α_part) = α_part sg(ε_part - E[KL_part])
+
+  where each part (`Head.decouple`: mean and covariance of a Gaussian) is π_θ's beside the rest of the slow copy's, and
+  has its own budget. The prior *is* the slow copy: `proposal`, `log_prob` and `mode` are π̄'s, which moves to π_θ every
+  `target_every` updates.
+
+  Metrics, for each part: `kl_<part>` (its sum over dimensions), `kl_<part>_multiplier` and `kl_<part>_budget_used`
+  (means over dimensions), and π̄'s `entropy`.
+
+  Args:
+    network: `obs [..., o] -> outputs [..., head.size]`.
+    head: what the outputs mean; its parts are what `bounds` are for.
+    optimizer: for the network's parameters.
+    bounds: a `Bound` for each part.
+    dual_optimizer: for the multipliers.
+    target_every: updates between two movements of the slow copy.
+    tau: how far it then moves; 1 copies.
+    group: the network's parameter group; its copy is "target_<group>", the multipliers are "<group>_bounds".
+
+  Raises:
+    ValueError: bounds for other parts than the head has.
+  """
+  parts = jax.eval_shape(head.decouple, *2 * (jax.ShapeDtypeStruct((head.size,), jnp.float32),))
+  if set(bounds) != set(parts):
+    raise ValueError(f"this head's policy has the parts {sorted(parts)}, but there are bounds for {sorted(bounds)}")
+  target, multipliers = f"target_{group}", f"{group}_bounds"
+  follow = track(group, into=target, rate=tau)
+  if target_every != 1:
+    follow = every(target_every, follow)
+
+  def init(key: Key) -> Params:
+    params = network.init(key)
+    return {
+      group: params,
+      target: copy(params),
+      multipliers: {part: bound.multiplier.init() for part, bound in bounds.items()},
+    }
+
+  def log_prob(params: Params, obs: Observation, action: Array) -> Array:
+    return head.log_prob(network.apply(params[target], obs), action)
+
+  def proposal(params: Params, obs: Observation, key: Key, n: int) -> Array:
+    return head.sample_and_log_prob(network.apply(params[target], obs), key, n)[0]
+
+  def mode(params: Params, obs: Observation) -> Array:
+    return head.mode(network.apply(params[target], obs))
+
+  def measured(kl: Array, bound: Bound) -> Array:
+    """E[KL] `[k]`, or of the sum over dimensions where the multiplier is one for all."""
+    each = kl if jnp.ndim(bound.multiplier.init()) else jnp.sum(kl, axis=-1)
+    return jnp.mean(each, axis=0)
+
+  def step(design: Design) -> TrainStep:
+    def of_parts(params: Params, obs: Observation) -> dict[str, tuple[Array, Array]]:
+      old, new = network.apply(params[target], obs), network.apply(params[group], obs)
+      found = head.decouple(jax.lax.stop_gradient(old), new)
+      return {name: (part.outputs, measured(part.kl, bounds[name])) for name, part in found.items()}
+
+    def policy_loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+      drawn = design.posterior.particles(design, params, batch, key)
+      value, metrics = jnp.float32(0.0), {}
+      for name, (outputs, kl) in of_parts(params, batch.obs).items():
+        likelihood = losses.weighted_likelihood(head.log_prob(outputs, drawn.action), drawn.log_weight)
+        price = jax.lax.stop_gradient(bounds[name].multiplier.value(params[multipliers][name]))
+        value += jnp.mean(likelihood) + jnp.sum(price * kl)
+        metrics[f"kl_{name}"] = jnp.sum(kl)
+      own = proposal(params, batch.obs, stream_key(key, "entropy"), 1)
+      entropy = -jnp.mean(log_prob(params, batch.obs, own))
+      return value, {**metrics, "entropy": entropy}
+
+    def price_loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+      value, metrics = jnp.float32(0.0), {}
+      for name, (_, kl) in of_parts(params, batch.obs).items():
+        bound, raw = bounds[name], params[multipliers][name]
+        value += jnp.sum(bound.multiplier.loss(raw, kl, jnp.asarray(bound.budget)))
+        metrics[f"kl_{name}_multiplier"] = jnp.mean(bound.multiplier.value(raw))
+        metrics[f"kl_{name}_budget_used"] = jnp.mean(kl / bound.budget)
+      return value, metrics
+
+    return chain(
+      joint(
+        descend(group, policy_loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis),
+        descend(multipliers, price_loss, dual_optimizer, axis=design.axis),
+      ),
+      follow,
+    )
+
+  return Prior(init, log_prob, proposal, step, mode)
+
+
+def samples(n: int) -> Callable[[Design, Params, Batch, Key], Particles]:
+  """n equally weighted actions of the design's prior as particles: what a value is evaluated by that is the prior's.
+
+  Raises:
+    ValueError: n below 1.
+  """
+  if n < 1:
+    raise ValueError(f"a value of the prior is evaluated at one action a state at least, got {n}")
+
+  def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+    action = design.prior.proposal(params, batch.obs, key, n)
+    shape = (n, *batch.obs.shape[:-1])
+    return Particles(action, jnp.full(shape, -jnp.log(float(n))), jnp.zeros(shape))
+
+  return particles
+
+
+def every_action(head: Head) -> Callable[[Design, Params, Batch, Key], Particles]:
+  """As `samples`, of finitely many actions: all of them, weighted by the prior, so that expectations are exact.
+
+  Args:
+    head: `policies.categorical(A)`.
+  """
+
+  def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+    action = jnp.broadcast_to(jnp.arange(head.size)[:, None], (head.size, *batch.obs.shape[:-1]))
+    log_prob = design.prior.log_prob(params, batch.obs, action)
+    return Particles(action, log_prob, jnp.zeros_like(log_prob))
+
+  return particles

@@ -55,6 +55,49 @@ def entropy_target(
   return Temperature(lambda key: {group: variable.init()}, value, step)
 
 
+def kl_budget(
+  variable: Dual, optimizer: optax.GradientTransformation, epsilon: float | Array, *, group: str = "temperature"
+) -> Temperature:
+  """The price at which the posterior stays within KL ε of the prior: MPO's η (1806.06920, Eq. 9).
+
+    L(η) = η sg(ε - E[KL(π ‖ p)]),   KL = Σ_n w_n log_ratio_n
+
+  For a Boltzmann posterior this has the gradient of the convex dual g(η) = ηε + η E[log mean_n exp(Q̄/η)]
+  (`losses.temperature_dual`). Its KL is of the weights: of n proposals at most log n.
+
+  Metrics: `kl`, `kl_budget_used`, `effective_samples` (1/Σ w², of the particles).
+
+  Args:
+    variable: η as a dual variable (`duals.dual`).
+    optimizer: for its parameter.
+    epsilon: ε, in nats.
+    group: the parameter group's name.
+
+  Raises:
+    ValueError: a concrete ε that is not positive.
+  """
+  if isinstance(epsilon, int | float) and not epsilon > 0:
+    raise ValueError(f"a KL budget is above 0, got {epsilon}")
+
+  def value(params: Params) -> Array:
+    return variable.value(params[group])
+
+  def step(design: Design) -> TrainStep:
+    def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+      drawn = design.posterior.particles(design, params, batch, key)
+      weight = jnp.exp(drawn.log_weight)
+      measured = jnp.mean(jnp.sum(weight * drawn.log_ratio, axis=0))
+      return variable.loss(params[group], measured, jnp.asarray(epsilon)), {
+        "kl": measured,
+        "kl_budget_used": measured / epsilon,
+        "effective_samples": jnp.mean(1.0 / jnp.sum(jnp.square(weight), axis=0)),
+      }
+
+    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
+
+  return Temperature(lambda key: {group: variable.init()}, value, step)
+
+
 def bellman_residual(
   *,
   scale: float | Array,

@@ -128,12 +128,14 @@ class Prior(NamedTuple):
     log_prob: `(params, obs, action) -> [n, B]`, for raw actions `[n, B, d]`, in the density of the executed action.
     proposal: `(params, obs, key, n) -> action`, n raw actions `[n, B, d]` a state.
     step: `design -> TrainStep`, the M-step of a learned prior; None where it is fixed.
+    mode: `(params, obs) -> action [B, d]`, the action that a prior which acts is judged by; None where it has none.
   """
 
   init: Callable[[Key], Params]
   log_prob: Callable[[Params, Observation, Array], Array]
   proposal: Callable[[Params, Observation, Key, int], Array]
   step: Callable[[Design], TrainStep] | None = None
+  mode: Callable[[Params, Observation], Array] | None = None
 
 
 class Posterior(NamedTuple):

@@ -1,5 +1,7 @@
 """Values: what actions are worth, and how that is learned."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -7,7 +9,7 @@ import optax
 from varl import losses
 from varl.networks import Critic, Network
 from varl.step import POSTERIOR_STREAM, chain, copy, descend, every, joint, track
-from varl.types import Array, Batch, Design, Key, Metrics, Observation, Params, State, TrainStep, Value
+from varl.types import Array, Batch, Design, Key, Metrics, Observation, Params, Particles, State, TrainStep, Value
 
 
 def q_value(
@@ -20,6 +22,7 @@ def q_value(
   pessimism: str | float | Array = "min",
   regularised: bool = True,
   reward_scale: float | Array = 1.0,
+  evaluates: Callable[[Design, Params, Batch, Key], Particles] | None = None,
   group: str = "critic",
 ) -> Value:
   """An ensemble of action values with a slow target copy (1812.05905, Eq. 5-6).
@@ -39,6 +42,8 @@ def q_value(
     regularised: whether the target pays for divergence from the prior (SAC) or evaluates the plain reward (α = 0,
       VIREL).
     reward_scale: c, multiplies the reward.
+    evaluates: `(design, params, batch, key) -> Particles` at `batch.obs`, the policy whose value this is; by default
+      the posterior. `priors.samples` and `priors.every_action` evaluate the prior, as MPO does.
     group: the parameter group's name; its copy is "target_<group>".
 
   Raises:
@@ -63,7 +68,7 @@ def q_value(
   def regression(design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float) -> tuple[Array, Array]:
     # Without the extras: what the update shares was drawn for batch.obs.
     following = batch._replace(obs=batch.next_obs, extras={})
-    drawn = design.posterior.particles(design, params, following, key)
+    drawn = (evaluates or design.posterior.particles)(design, params, following, key)
     next_q = q_target(params, batch.next_obs, drawn.action)
     next_value = losses.soft_value(next_q, drawn.log_weight, drawn.log_ratio, alpha)
     y = losses.discounted_target(reward_scale * batch.reward, batch.discount, next_value, gamma)

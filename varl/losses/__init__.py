@@ -10,6 +10,7 @@ from varl.losses.actor_critic import (
   squared_error,
 )
 from varl.losses.bellman import bellman_residual, residual_temperature
+from varl.losses.mpo import temperature_dual, weighted_likelihood
 from varl.losses.soft_q import boltzmann_weights, enumerated_value, importance_value, munchausen_bonus
 from varl.losses.stein import median_bandwidth, raw_log_density, rbf_kernel, stein_direction, stein_surrogate
 
@@ -32,4 +33,6 @@ __all__ = [
   "squared_error",
   "stein_direction",
   "stein_surrogate",
+  "temperature_dual",
+  "weighted_likelihood",
 ]

@@ -1,12 +1,20 @@
 """Posteriors π(a|s): how actions are inferred."""
 
-from varl.posteriors.boltzmann import boltzmann, gaussian_proposal, prior_proposal, softmax, uniform_proposal
+from varl.posteriors.boltzmann import (
+  acting_by_prior,
+  boltzmann,
+  gaussian_proposal,
+  prior_proposal,
+  softmax,
+  uniform_proposal,
+)
 from varl.posteriors.iterative import iterative, iterative_inputs
 from varl.posteriors.parametric import direct, enumerated
 from varl.posteriors.search import cem, gradient
 from varl.posteriors.stein import stein
 
 __all__ = [
+  "acting_by_prior",
   "boltzmann",
   "cem",
   "direct",

@@ -146,6 +146,22 @@ def softmax(head: Head) -> Posterior:
   return Posterior(lambda key: {}, particles, draw, act, mode, lambda batch: ())
 
 
+def acting_by_prior(posterior: Posterior) -> Posterior:
+  """The same posterior, but the prior acts: for a learned one, which is the policy and follows the posterior (MPO)."""
+
+  def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    action = design.prior.proposal(params, obs, key, 1)
+    return action[0], carry, {"log_prob": design.prior.log_prob(params, obs, action)[0]}
+
+  def mode(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    if design.prior.mode is None:
+      raise ValueError("this prior has no mode to be judged by; use priors.learned or priors.fixed")
+    action = design.prior.mode(params, obs)
+    return action, carry, {"log_prob": design.prior.log_prob(params, obs, action)}
+
+  return posterior._replace(act=act, mode=mode)
+
+
 def weigh(design: Design, params: Params, obs: Observation, action: Array, log_proposal: Array) -> Particles:
   """Proposals as particles of the Boltzmann policy of Q̄; constants, for nothing is reparameterised."""
   log_weight, log_ratio = losses.boltzmann_weights(
