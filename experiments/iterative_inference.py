@@ -71,9 +71,9 @@ class Scale:
     envs, length: of the rollout that states are taken from; the first half of its steps is left out.
   """
 
-  states: int = 512
-  steps: int = 1_000
-  fit: int = 10_000
+  states: int = 128
+  steps: int = 300
+  fit: int = 5_000
   envs: int = 64
   length: int = 256
 
@@ -108,7 +108,7 @@ def states_met(out: pathlib.Path, scale: Scale, key: jax.Array) -> tuple[Any, An
 def gap_at(design: Design, head: Any, params: Any, obs: jax.Array, key: jax.Array, scale: Scale, target: bool) -> Any:
   measure = jax.jit(
     lambda params, obs, key: diagnostics.amortisation_gap(
-      design, head, params, obs, key, steps=scale.steps, target=target
+      design, head, params, obs, key, steps=scale.steps, samples=16, restarts=2, target=target
     )
   )
   gap = measure(params, obs, key)
