@@ -44,6 +44,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
   "iterative_sac, K=5 M=10": ("iterative_sac", {"inference_iterations": 5, "samples": 10}),
   "sql, Stein": ("sql", {}),
   "sql, importance": ("sql", {"sampler": "importance"}),
+  "mpo": ("mpo", {}),
   "sac_discrete": ("sac_discrete", {}),
   "sql_discrete": ("sql_discrete", {}),
   "sql_discrete, Munchausen": ("sql_discrete", {"munchausen": 0.9}),

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import rlax
 
 from varl import duals, losses, networks, policies, posteriors, priors, temperatures
 from varl.networks import Network
@@ -121,6 +122,37 @@ def test_the_kl_budget_descends_that_dual():
   assert 1.0 <= metrics["effective_samples"] <= 20.0
   weights = jax.nn.softmax(design.value.q_target(params, OBS, drawn.action) / 2.0, axis=0)
   np.testing.assert_allclose(jnp.exp(drawn.log_weight), weights, rtol=1e-4)
+
+
+def test_the_losses_together_are_an_independent_implementations():
+  """rlax's `mpo_loss` and its gradients, on random inputs."""
+  rng = np.random.default_rng(0)
+  log_prob, q = jnp.float32(rng.normal(size=(2, 12, 5)))
+  kl = jnp.float32(rng.uniform(0.0, 0.2, (2, 5)))
+  epsilon, budgets = 0.1, (0.02, 0.005)
+
+  def theirs(log_prob, kl, eta, alphas):
+    constraints = [
+      (kl[i], rlax.LagrangePenalty(alpha=alphas[i], epsilon=jnp.float32(budgets[i]), per_dimension=False))
+      for i in range(2)
+    ]
+    temperature = rlax.LagrangePenalty(alpha=eta, epsilon=jnp.float32(epsilon))
+    return jnp.mean(rlax.mpo_loss(log_prob, q, temperature, constraints)[0])
+
+  def ours(log_prob, kl, eta, alphas):
+    log_weight, _ = losses.boltzmann_weights(q, 0.0, eta)
+    constant = jax.lax.stop_gradient
+    trust_region = sum(constant(alphas[i]) * kl[i] + alphas[i] * constant(budgets[i] - kl[i]) for i in range(2))
+    return jnp.mean(
+      losses.weighted_likelihood(log_prob, log_weight) + losses.temperature_dual(q, eta, epsilon) + trust_region
+    )
+
+  inputs = (log_prob, kl, jnp.float32(0.7), jnp.float32([1.5, 40.0]))
+  value, gradients = jax.value_and_grad(ours, argnums=(0, 1, 2, 3))(*inputs)
+  their_value, their_gradients = jax.value_and_grad(theirs, argnums=(0, 1, 2, 3))(*inputs)
+  np.testing.assert_allclose(value, their_value, rtol=1e-5)
+  for one, two in zip(gradients, their_gradients, strict=True):
+    np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
 
 # The M-step

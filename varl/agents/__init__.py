@@ -15,6 +15,7 @@ AGENTS = {
   "sql": "soft Q-learning, actions by a Stein sampler or by importance (1702.08165)",
   "sql_discrete": "soft Q-learning for discrete actions, plain or Munchausen (1702.08165, 2007.14430)",
   "iterative_sac": "soft actor-critic with iterative amortised inference (2010.10670)",
+  "mpo": "maximum a posteriori policy optimisation (1806.06920, 1812.02256)",
 }
 """Names and what they are. This module imports nothing heavy, so that listing them is quick."""
 
