@@ -462,8 +462,14 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   ),
   "sql": (
     linear_gaussian(
-      {**SOFT_Q, "sampler": "importance", "value_samples": 96, "act_samples": 512},
-      updates=8_000,
+      {
+        **SOFT_Q,
+        "sampler": "importance",
+        "learning_rate": 3e-3,
+        "proposal_std": 1.0,
+        "value_samples": 32,
+        "act_samples": 512,
+      },
       label=", importance",
     ),
     linear_gaussian(
