@@ -1,14 +1,16 @@
 """What named algorithms share: settings, head, networks, values and posteriors, as their Configs describe them."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import optax
 
 from varl import networks, optimizers, policies, posteriors, priors, temperatures, values
+from varl.design import agent
 from varl.duals import dual
 from varl.settings import positive, unit_interval
-from varl.types import Posterior, Prior, Spec, Temperature, Value
+from varl.types import Agent, Design, Posterior, Prior, Spec, Temperature, Value
 
 _HEADS = {"tanh_gaussian": policies.tanh_gaussian, "gaussian": policies.gaussian}
 
@@ -109,6 +111,33 @@ def head(spec: Spec, policy: str, *, init_std: float = 1.0) -> policies.Head:
       "the environment's actions are unbounded: a tanh_gaussian policy cannot reach them; use policy='gaussian'"
     )
   return _HEADS[policy](spec.action_size, init_std=init_std)
+
+
+def policy_head(spec: Spec, config: Any) -> policies.Head:
+  """`head` of the family that the Config's `policy` names."""
+  return head(spec, config.policy)
+
+
+class Make(Protocol):
+  """`(spec, config=None, *, axis=None) -> Agent`: an algorithm for an environment, by default with its `Config()`.
+
+  Args and Raises are those of the algorithm's `design`.
+  """
+
+  def __call__(self, spec: Spec, config: Any = None, *, axis: str | None = None) -> Agent: ...
+
+
+def maker(
+  config_type: Callable[[], Any], design: Callable[..., Design], make_head: Callable[[Spec, Any], policies.Head]
+) -> Make:
+  """An algorithm's `make`, of its Config, its design and its policy's head."""
+
+  def make(spec: Spec, config: Any = None, *, axis: str | None = None) -> Agent:
+    config = config_type() if config is None else config
+    family = make_head(spec, config)
+    return agent(design(spec, config, axis=axis), spec, family, normalize_observations=config.normalize_observations)
+
+  return make
 
 
 def optimizer(config: Any, learning_rate: Any = None) -> optax.GradientTransformation:

@@ -188,6 +188,11 @@ def categorical(actions: int) -> Head:
   )
 
 
+def every_action(actions: int, shape: tuple[int, ...]) -> Array:
+  """All discrete actions in each state of a batch of that shape: `[actions, *shape]`."""
+  return jnp.broadcast_to(jnp.arange(actions).reshape(-1, *(1,) * len(shape)), (actions, *shape))
+
+
 def gaussian_kl(q_loc: Array, q_std: Array, p_loc: Array, p_std: Array) -> Array:
   """KL(q ‖ p) between diagonal Gaussians, per dimension `[..., d]`; exactly 0 where q is p.
 

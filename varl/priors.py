@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import losses, policies
 from varl.duals import Dual
 from varl.networks import Network
 from varl.policies import Head
@@ -98,8 +98,7 @@ def learned(
   has its own budget. The prior *is* the slow copy: `proposal`, `log_prob` and `mode` are π̄'s, which moves to π_θ every
   `target_every` updates.
 
-  Metrics, for each part: `kl_<part>` (its sum over dimensions), `kl_<part>_multiplier` and `kl_<part>_budget_used`
-  (means over dimensions), and π̄'s `entropy`.
+  Metrics: `Dual.metrics` of each part, named `<part>_multiplier`, and π̄'s `entropy`.
 
   Args:
     network: `obs [..., o] -> outputs [..., head.size]`.
@@ -118,6 +117,7 @@ def learned(
   if set(bounds) != set(parts):
     raise ValueError(f"this head's policy has the parts {sorted(parts)}, but there are bounds for {sorted(bounds)}")
   target, multipliers = f"target_{group}", f"{group}_bounds"
+  summed = {part for part, bound in bounds.items() if jax.eval_shape(bound.multiplier.init).ndim == 0}
   follow = track(group, into=target, rate=tau)
   if target_every != 1:
     follow = every(target_every, follow)
@@ -139,36 +139,32 @@ def learned(
   def mode(params: Params, obs: Observation) -> Array:
     return head.mode(network.apply(params[target], obs))
 
-  def measured(kl: Array, bound: Bound) -> Array:
-    """E[KL] `[k]`, or of the sum over dimensions where the multiplier is one for all."""
-    each = kl if jnp.ndim(bound.multiplier.init()) else jnp.sum(kl, axis=-1)
-    return jnp.mean(each, axis=0)
-
   def step(design: Design) -> TrainStep:
     def of_parts(params: Params, obs: Observation) -> dict[str, tuple[Array, Array]]:
+      """By part its outputs, and E[KL] `[k]`, or of the sum over dimensions where one multiplier is for all."""
       old, new = network.apply(params[target], obs), network.apply(params[group], obs)
       found = head.decouple(jax.lax.stop_gradient(old), new)
-      return {name: (part.outputs, measured(part.kl, bounds[name])) for name, part in found.items()}
+      return {
+        name: (part.outputs, jnp.mean(jnp.sum(part.kl, axis=-1) if name in summed else part.kl, axis=0))
+        for name, part in found.items()
+      }
 
     def policy_loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       drawn = design.posterior.particles(design, params, batch, key)
-      value, metrics = jnp.float32(0.0), {}
+      value = jnp.float32(0.0)
       for name, (outputs, kl) in of_parts(params, batch.obs).items():
         likelihood = losses.weighted_likelihood(head.log_prob(outputs, drawn.action), drawn.log_weight)
         price = jax.lax.stop_gradient(bounds[name].multiplier.value(params[multipliers][name]))
         value += jnp.mean(likelihood) + jnp.sum(price * kl)
-        metrics[f"kl_{name}"] = jnp.sum(kl)
       own = proposal(params, batch.obs, stream_key(key, "entropy"), 1)
-      entropy = -jnp.mean(log_prob(params, batch.obs, own))
-      return value, {**metrics, "entropy": entropy}
+      return value, {"entropy": -jnp.mean(log_prob(params, batch.obs, own))}
 
     def price_loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-      value, metrics = jnp.float32(0.0), {}
+      value, metrics = jnp.float32(0.0), dict[str, Array]()
       for name, (_, kl) in of_parts(params, batch.obs).items():
-        bound, raw = bounds[name], params[multipliers][name]
-        value += jnp.sum(bound.multiplier.loss(raw, kl, jnp.asarray(bound.budget)))
-        metrics[f"kl_{name}_multiplier"] = jnp.mean(bound.multiplier.value(raw))
-        metrics[f"kl_{name}_budget_used"] = jnp.mean(kl / bound.budget)
+        priced = (params[multipliers][name], kl, jnp.asarray(bounds[name].budget))
+        value += jnp.sum(bounds[name].multiplier.loss(*priced))
+        metrics |= bounds[name].multiplier.metrics(f"{name}_multiplier", *priced)
       return value, metrics
 
     return chain(
@@ -207,7 +203,7 @@ def every_action(head: Head) -> Callable[[Design, Params, Batch, Key], Particles
   """
 
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
-    action = jnp.broadcast_to(jnp.arange(head.size)[:, None], (head.size, *batch.obs.shape[:-1]))
+    action = policies.every_action(head.size, batch.obs.shape[:-1])
     log_prob = design.prior.log_prob(params, batch.obs, action)
     return Particles(action, log_prob, jnp.zeros_like(log_prob))
 

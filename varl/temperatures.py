@@ -1,5 +1,6 @@
 """Temperatures α: what a nat of divergence from the prior costs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import optax
 from varl import losses
 from varl.duals import Dual
 from varl.step import POSTERIOR_STREAM, SIDE, assign, descend
-from varl.types import Array, Batch, Design, Key, Metrics, Params, Temperature, TrainStep
+from varl.types import Array, Batch, Design, Key, Metrics, Params, Particles, Temperature, TrainStep
 
 
 def fixed(alpha: float | Array) -> Temperature:
@@ -37,22 +38,13 @@ def entropy_target(
     group: the parameter group's name.
   """
 
-  def value(params: Params) -> Array:
-    return variable.value(params[group])
+  def measure(design: Design, params: Params, batch: Batch, drawn: Particles) -> tuple[Array, Array, Metrics]:
+    log_prob = drawn.log_ratio + design.prior.log_prob(params, batch.obs, drawn.action)
+    # E[-log π] >= H̄ is log π <= -H̄ in the form of a budget.
+    measured = jnp.mean(jnp.sum(jnp.exp(drawn.log_weight) * log_prob, axis=0))
+    return measured, -jnp.asarray(target), {"entropy_target": jnp.asarray(target, jnp.float32)}
 
-  def step(design: Design) -> TrainStep:
-    def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-      drawn = design.posterior.particles(design, params, batch, key)
-      log_prob = drawn.log_ratio + design.prior.log_prob(params, batch.obs, drawn.action)
-      # E[-log π] >= H̄ is log π <= -H̄ in the form of a budget.
-      measured = jnp.mean(jnp.sum(jnp.exp(drawn.log_weight) * log_prob, axis=0))
-      return variable.loss(params[group], measured, -jnp.asarray(target)), {
-        "entropy_target": jnp.asarray(target, jnp.float32)
-      }
-
-    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
-
-  return Temperature(lambda key: {group: variable.init()}, value, step)
+  return _price(variable, optimizer, measure, group)
 
 
 def kl_budget(
@@ -79,23 +71,39 @@ def kl_budget(
   if isinstance(epsilon, int | float) and not epsilon > 0:
     raise ValueError(f"a KL budget is above 0, got {epsilon}")
 
-  def value(params: Params) -> Array:
-    return variable.value(params[group])
+  def measure(design: Design, params: Params, batch: Batch, drawn: Particles) -> tuple[Array, Array, Metrics]:
+    weight = jnp.exp(drawn.log_weight)
+    measured, budget = jnp.mean(jnp.sum(weight * drawn.log_ratio, axis=0)), jnp.asarray(epsilon)
+    return (
+      measured,
+      budget,
+      {
+        "kl": measured,
+        "kl_budget_used": measured / budget,
+        "effective_samples": jnp.mean(1.0 / jnp.sum(jnp.square(weight), axis=0)),
+      },
+    )
+
+  return _price(variable, optimizer, measure, group)
+
+
+def _price(
+  variable: Dual,
+  optimizer: optax.GradientTransformation,
+  measure: Callable[[Design, Params, Batch, Particles], tuple[Array, Array, Metrics]],
+  group: str,
+) -> Temperature:
+  """α as the multiplier of a constraint on the posterior's particles; `measure` gives (measured, budget, metrics)."""
 
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       drawn = design.posterior.particles(design, params, batch, key)
-      weight = jnp.exp(drawn.log_weight)
-      measured = jnp.mean(jnp.sum(weight * drawn.log_ratio, axis=0))
-      return variable.loss(params[group], measured, jnp.asarray(epsilon)), {
-        "kl": measured,
-        "kl_budget_used": measured / epsilon,
-        "effective_samples": jnp.mean(1.0 / jnp.sum(jnp.square(weight), axis=0)),
-      }
+      measured, budget, metrics = measure(design, params, batch, drawn)
+      return variable.loss(params[group], measured, budget), metrics
 
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
 
-  return Temperature(lambda key: {group: variable.init()}, value, step)
+  return Temperature(lambda key: {group: variable.init()}, lambda params: variable.value(params[group]), step)
 
 
 def bellman_residual(

@@ -8,9 +8,8 @@ import dataclasses
 import jax.numpy as jnp
 
 from varl import components, policies, posteriors, priors
-from varl.design import agent
 from varl.settings import positive
-from varl.types import Agent, Design, Prior, Spec
+from varl.types import Design, Prior, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,24 +41,17 @@ class Config(components.TemperatureConfig, components.Config):
   entropy_per_dimension: float = 1.0
 
 
-def make(spec: Spec, config: Config | None = None, *, axis: str | None = None) -> Agent:
-  """Soft actor-critic with iterative inference for an environment.
+def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
+  """The design that it is.
 
   Args:
     spec: the environment's sizes; continuous actions.
-    config: by default `Config()`.
+    config: its hyper-parameters.
     axis: the mapped axis over which gradients are averaged, on several devices.
 
   Raises:
     ValueError: a hyper-parameter out of range, discrete actions, or a policy that does not fit the action space.
   """
-  config = Config() if config is None else config
-  head = _head(spec, config)
-  return agent(design(spec, config, axis=axis), spec, head, normalize_observations=config.normalize_observations)
-
-
-def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
-  """The design that it is; Args and Raises as `make`."""
   components.check(config)
   positive(config, "inference_iterations", "samples", "prior_std", "entropy_per_dimension")
   head = _head(spec, config)
@@ -96,3 +88,6 @@ def _head(spec: Spec, config: Config) -> policies.Head:
   if spec.discrete:
     raise ValueError("iterative_sac needs continuous actions, but the environment's are discrete; use sac_discrete")
   return components.head(spec, config.policy, init_std=config.initial_std)
+
+
+make = components.maker(Config, design, _head)

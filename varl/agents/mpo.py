@@ -7,10 +7,9 @@ unregularised, of the prior × temperature by a KL budget. The prior's slow copy
 import dataclasses
 
 from varl import components, optimizers, policies, posteriors, priors, temperatures
-from varl.design import agent
 from varl.duals import dual
 from varl.settings import positive
-from varl.types import Agent, Design, Prior, Spec
+from varl.types import Design, Prior, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,24 +49,17 @@ class Config(components.Config):
   dual_learning_rate: float = 1e-2
 
 
-def make(spec: Spec, config: Config | None = None, *, axis: str | None = None) -> Agent:
-  """MPO for an environment.
+def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
+  """The design that MPO is.
 
   Args:
     spec: the environment's sizes; continuous or discrete actions.
-    config: by default `Config()`.
+    config: its hyper-parameters.
     axis: the mapped axis over which gradients are averaged, on several devices.
 
   Raises:
     ValueError: a hyper-parameter out of range, or a policy that does not fit the action space.
   """
-  config = Config() if config is None else config
-  head = components.head(spec, config.policy)
-  return agent(design(spec, config, axis=axis), spec, head, normalize_observations=config.normalize_observations)
-
-
-def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
-  """The design that MPO is; Args and Raises as `make`."""
   components.check(config)
   positive(config, "target_every", "critics", "samples", whole=True)
   positive(config, "epsilon", "epsilon_mean", "epsilon_covariance", "epsilon_policy", "dual_learning_rate")
@@ -109,3 +101,6 @@ def _prior(spec: Spec, config: Config, head: policies.Head) -> Prior:
     target_every=config.target_every,
     tau=config.tau,
   )
+
+
+make = components.maker(Config, design, components.policy_head)

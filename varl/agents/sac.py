@@ -6,9 +6,8 @@ prior uniform × posterior direct × value regularised × temperature by an entr
 import dataclasses
 
 from varl import components, policies
-from varl.design import agent
 from varl.settings import positive
-from varl.types import Agent, Design, Spec
+from varl.types import Design, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,24 +22,17 @@ class Config(components.TemperatureConfig, components.PolicyConfig):
   entropy_per_dimension: float = 1.0
 
 
-def make(spec: Spec, config: Config | None = None, *, axis: str | None = None) -> Agent:
-  """Soft actor-critic for an environment.
+def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
+  """The design that soft actor-critic is.
 
   Args:
     spec: the environment's sizes; continuous actions.
-    config: by default `Config()`.
+    config: its hyper-parameters.
     axis: the mapped axis over which gradients are averaged, on several devices.
 
   Raises:
     ValueError: a hyper-parameter out of range, discrete actions, or a policy that does not fit the action space.
   """
-  config = Config() if config is None else config
-  head = _head(spec, config)
-  return agent(design(spec, config, axis=axis), spec, head, normalize_observations=config.normalize_observations)
-
-
-def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
-  """The design that soft actor-critic is; Args and Raises as `make`."""
   _head(spec, config)
   positive(config, "entropy_per_dimension")
   return Design(
@@ -54,3 +46,6 @@ def _head(spec: Spec, config: Config) -> policies.Head:
   if spec.discrete:
     raise ValueError("sac needs continuous actions, but the environment's are discrete; use sac_discrete")
   return components.head(spec, config.policy)
+
+
+make = components.maker(Config, design, _head)

@@ -7,9 +7,8 @@ import dataclasses
 import math
 
 from varl import components, policies, posteriors, priors
-from varl.design import agent
 from varl.settings import unit_interval
-from varl.types import Agent, Design, Spec
+from varl.types import Design, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,27 +23,20 @@ class Config(components.TemperatureConfig, components.Config):
   entropy_share: float = 0.5
 
 
-def make(spec: Spec, config: Config | None = None, *, axis: str | None = None) -> Agent:
-  """Discrete soft actor-critic for an environment.
+def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
+  """The design that discrete soft actor-critic is.
 
   Args:
     spec: the environment's sizes; discrete actions.
-    config: by default `Config()`.
+    config: its hyper-parameters.
     axis: the mapped axis over which gradients are averaged, on several devices.
 
   Raises:
     ValueError: a hyper-parameter out of range, or continuous actions.
   """
-  config = Config() if config is None else config
-  head = _head(spec)
-  return agent(design(spec, config, axis=axis), spec, head, normalize_observations=config.normalize_observations)
-
-
-def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
-  """The design that discrete soft actor-critic is; Args and Raises as `make`."""
   components.check(config)
   unit_interval(config, "entropy_share", lower_open=True)
-  head = _head(spec)
+  head = _head(spec, config)
   actor = components.network(config, spec.observation_size, head.size)
   return Design(
     priors.uniform(head),
@@ -55,7 +47,10 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   )
 
 
-def _head(spec: Spec) -> policies.Head:
+def _head(spec: Spec, config: Config) -> policies.Head:
   if not spec.discrete:
     raise ValueError("sac_discrete needs discrete actions, but the environment's are continuous; use sac")
   return policies.categorical(spec.action_size)
+
+
+make = components.maker(Config, design, _head)

@@ -6,9 +6,8 @@ prior uniform × posterior direct (discrete: enumerated) × value regularised, V
 import dataclasses
 
 from varl import components, temperatures
-from varl.design import agent
 from varl.settings import positive
-from varl.types import Agent, Design, Spec
+from varl.types import Design, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,23 +30,19 @@ class Config(components.PolicyConfig):
   temperature: float = 1.0
 
 
-def make(spec: Spec, config: Config | None = None, *, axis: str | None = None) -> Agent:
-  """Soft actor-critic, version 1, for an environment.
+def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
+  """The design that soft actor-critic, version 1, is.
 
   Args:
     spec: the environment's sizes; continuous or discrete actions.
-    config: by default `Config()`.
+    config: its hyper-parameters.
     axis: the mapped axis over which gradients are averaged, on several devices.
 
   Raises:
     ValueError: a hyper-parameter out of range, or a policy that does not fit the action space.
   """
-  config = Config() if config is None else config
-  head = components.head(spec, config.policy)
-  return agent(design(spec, config, axis=axis), spec, head, normalize_observations=config.normalize_observations)
-
-
-def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
-  """The design that soft actor-critic, version 1, is; Args and Raises as `make`."""
   positive(config, "temperature")
   return Design(*components.actor_critic(spec, config, regularised=True), temperatures.fixed(config.temperature), axis)
+
+
+make = components.maker(Config, design, components.policy_head)

@@ -7,9 +7,8 @@ fixed.
 import dataclasses
 
 from varl import components, policies, posteriors, priors, temperatures
-from varl.design import agent
 from varl.settings import positive
-from varl.types import Agent, Design, Spec
+from varl.types import Design, Spec
 
 SAMPLERS = ("importance", "stein")
 
@@ -48,24 +47,17 @@ class Config(components.Config):
   proposal_std: float = 3.0
 
 
-def make(spec: Spec, config: Config | None = None, *, axis: str | None = None) -> Agent:
-  """Soft Q-learning for an environment.
+def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
+  """The design that soft Q-learning is.
 
   Args:
     spec: the environment's sizes; continuous actions.
-    config: by default `Config()`.
+    config: its hyper-parameters.
     axis: the mapped axis over which gradients are averaged, on several devices.
 
   Raises:
     ValueError: a hyper-parameter out of range, or discrete actions.
   """
-  config = Config() if config is None else config
-  head = _head(spec)
-  return agent(design(spec, config, axis=axis), spec, head, normalize_observations=config.normalize_observations)
-
-
-def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
-  """The design that soft Q-learning is; Args and Raises as `make`."""
   components.check(config)
   positive(config, "sampler_learning_rate", "temperature", "proposal_std")
   positive(config, "target_every", "critics", "particles", "value_samples", "act_samples", whole=True)
@@ -73,7 +65,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   if config.sampler not in SAMPLERS:
     raise ValueError(f"sampler is one of {list(SAMPLERS)}, got {config.sampler!r}")
 
-  head = _head(spec)
+  head = _head(spec, config)
   if spec.bounded:
     proposal = posteriors.uniform_proposal(head)
   else:
@@ -96,8 +88,11 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   return Design(priors.uniform(head), posterior, value, temperatures.fixed(config.temperature), axis)
 
 
-def _head(spec: Spec) -> policies.Head:
+def _head(spec: Spec, config: Config) -> policies.Head:
   """The action space; no network's outputs are read as parameters of its distribution."""
   if spec.discrete:
     raise ValueError("sql needs continuous actions, but the environment's are discrete; use sql_discrete")
   return policies.tanh_gaussian(spec.action_size) if spec.bounded else policies.gaussian(spec.action_size)
+
+
+make = components.maker(Config, design, _head)

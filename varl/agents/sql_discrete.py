@@ -6,9 +6,8 @@ prior uniform × posterior Boltzmann, enumerated × value regularised × tempera
 import dataclasses
 
 from varl import components, policies, posteriors, priors, temperatures, values
-from varl.design import agent
 from varl.settings import positive, unit_interval
-from varl.types import Agent, Design, Spec
+from varl.types import Design, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,30 +32,23 @@ class Config(components.Config):
   critics: int = 1
 
 
-def make(spec: Spec, config: Config | None = None, *, axis: str | None = None) -> Agent:
-  """Discrete soft Q-learning for an environment.
+def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
+  """The design that discrete soft Q-learning is.
 
   Args:
     spec: the environment's sizes; discrete actions.
-    config: by default `Config()`.
+    config: its hyper-parameters.
     axis: the mapped axis over which gradients are averaged, on several devices.
 
   Raises:
     ValueError: a hyper-parameter out of range, or continuous actions.
   """
-  config = Config() if config is None else config
-  head = _head(spec)
-  return agent(design(spec, config, axis=axis), spec, head, normalize_observations=config.normalize_observations)
-
-
-def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
-  """The design that discrete soft Q-learning is; Args and Raises as `make`."""
   components.check(config)
   positive(config, "temperature")
   positive(config, "target_every", "critics", whole=True)
   unit_interval(config, "munchausen")
 
-  head = _head(spec)
+  head = _head(spec, config)
   value = components.q_value(spec, config, head, target_every=config.target_every)
   if not isinstance(config.munchausen, int | float) or config.munchausen:
     value = values.munchausen(
@@ -65,7 +57,10 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   return Design(priors.uniform(head), posteriors.softmax(head), value, temperatures.fixed(config.temperature), axis)
 
 
-def _head(spec: Spec) -> policies.Head:
+def _head(spec: Spec, config: Config) -> policies.Head:
   if not spec.discrete:
     raise ValueError("sql_discrete needs discrete actions, but the environment's are continuous; use sql")
   return policies.categorical(spec.action_size)
+
+
+make = components.maker(Config, design, _head)

@@ -76,7 +76,8 @@ def unknown_name(name: str, names: Iterable[str]) -> ValueError:
 
 def short_name(name: str) -> str:
   """The catalogued name of an environment that is given by its source, such as "gymnax:CartPole-v1"; others as is."""
-  return next((short for short, entry in CATALOG.items() if entry.source == name != "brax"), name)
+  sources = {entry.source: short for short, entry in CATALOG.items() if entry.source.startswith("gymnax:")}
+  return sources.get(name, name)
 
 
 def check_name(name: str, backend: str | None = None) -> None:

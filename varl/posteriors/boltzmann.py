@@ -116,8 +116,7 @@ def softmax(head: Head) -> Posterior:
   """
 
   def every(obs: Observation) -> Array:
-    shape = jnp.shape(obs)[:-1]
-    return jnp.broadcast_to(jnp.arange(head.size).reshape(-1, *(1,) * len(shape)), (head.size, *shape))
+    return policies.every_action(head.size, jnp.shape(obs)[:-1])
 
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
     action = every(batch.obs)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import losses, policies
 from varl.networks import Network
 from varl.policies import Head
 from varl.step import POSTERIOR_STREAM, descend
@@ -100,7 +100,7 @@ def enumerated(
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
     logits = network.apply(params[group], batch.obs)
     log_prob = jnp.moveaxis(jax.nn.log_softmax(logits), -1, 0)
-    action = jnp.broadcast_to(jnp.arange(head.size)[:, None], log_prob.shape)
+    action = policies.every_action(head.size, log_prob.shape[1:])
     return Particles(action, log_prob, log_prob - design.prior.log_prob(params, batch.obs, action))
 
   def step(design: Design) -> TrainStep:
