@@ -28,10 +28,11 @@ import numpy as np
 from scipy import stats
 
 import varl
-from varl import agents, doctor
+from varl import agents, doctor, rollout
 from varl.envs import spec
 from varl.envs.tabular import Tabular
 from varl.envs.toys import LinearQuadratic
+from varl.envs.vector import vectorize
 from varl.exact import counterexamples, linear_quadratic, tabular
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "oracles"
@@ -90,6 +91,33 @@ class Scale(NamedTuple):
 
 Oracle = Callable[[str, Scale], list[Row]]
 
+
+class Rollouts(NamedTuple):
+  """How an on-policy algorithm learns here, beside the number of its updates.
+
+  Attributes:
+    unroll_length, epochs, batch_size: as in `varl.Settings`, for 64 environments.
+  """
+
+  unroll_length: int = 16
+  epochs: int = 4
+  batch_size: int = 256
+
+
+def loop(updates: int, *, warm_up: int, rollouts: Rollouts | None, **settings: Any) -> varl.Settings:
+  """64 environments for a number of updates: of replay after a warm-up, or of rollouts."""
+  if rollouts is None:
+    steps = 4 * updates + warm_up
+    settings = {
+      "updates_per_env_step": 0.25, "batch_size": 256, "warm_up": warm_up, "replay_capacity": steps, **settings,
+    }  # fmt: skip
+  else:
+    rows = 64 * rollouts.unroll_length
+    steps = updates * rollouts.batch_size // rollouts.epochs // rows * rows
+    settings = {**settings, **rollouts._asdict()}
+  return varl.Settings(**{"num_timesteps": steps, "num_envs": 64, "eval_every": steps, "eval_episodes": 1, **settings})
+
+
 # Finite processes
 
 
@@ -99,6 +127,8 @@ def tabular_policy(
   temperature: float = 0.3,
   exact: Callable[..., Any] = tabular.soft_value_iteration,
   tolerance: float = 0.02,
+  rollouts: Rollouts | None = None,
+  updates: int = 16_000,
 ) -> Oracle:
   """Random processes of 6 states and 3 actions: total variation to the exact policy, the worst state's and the mean.
 
@@ -110,24 +140,15 @@ def tabular_policy(
     temperature: c.
     exact: `(mdp, *, temperature, log_prior) -> solution` with log_policy and q.
     tolerance: on the total variation, averaged over states.
+    rollouts: how an on-policy algorithm learns; it has no action value to be held to.
+    updates: of the full form.
   """
 
   def run(algorithm: str, scale: Scale) -> list[Row]:
     module = agents.load(algorithm)
-    count, updates = scale.problems(20, 3), scale.updates(16_000, 6_000)
-    agent_config = module.Config(gamma=0.9, decay_updates=updates, **config)
-    steps = 4 * updates + 1_024
-    settings = varl.Settings(
-      num_timesteps=steps,
-      num_envs=64,
-      episode_length=50,
-      updates_per_env_step=0.25,
-      batch_size=256,
-      replay_capacity=steps,
-      warm_up=1_024,
-      eval_every=steps,
-      eval_episodes=1,
-    )
+    count, run_updates = scale.problems(20, 3), scale.updates(updates, min(updates, 6_000))
+    agent_config = module.Config(gamma=0.9, decay_updates=run_updates, **config)
+    settings = loop(run_updates, warm_up=1_024, rollouts=rollouts, episode_length=50)
     keys = jax.random.split(jax.random.key(7), count)
     processes = jax.vmap(lambda key: tabular.random_mdp(key, 6, 3, discount=0.9))(keys)
 
@@ -140,7 +161,7 @@ def tabular_policy(
       states = jnp.eye(agent_spec.observation_size)
       policy = frequencies(agent, params, states, sample_key)
       actions = jnp.broadcast_to(jnp.arange(agent_spec.action_size)[:, None], m.reward.T.shape)
-      return policy, design.value.q(params, states, actions).T
+      return policy, design.value.q(params, states, actions).T if rollouts is None else jnp.zeros_like(m.reward)
 
     solve = functools.partial(exact, temperature=temperature, log_prior=0.0)
     true = jax.vmap(solve)(processes)
@@ -154,13 +175,23 @@ def tabular_policy(
       name = f"random process {i}"
       limits = scale.tolerance(tolerance, 3 * tolerance), scale.tolerance(0.1, 0.3)
       got = float(np.mean(np.asarray(q)[i]))
-      rows += [
-        Row(algorithm, name, "policy total variation", 0.0, 0.0, floats(distance[i].mean(-1)), limits[0]),
-        Row(algorithm, name, "value error", got, float(jnp.mean(true.q[i])), floats(q_error[i]), limits[1]),
-      ]
+      rows.append(Row(algorithm, name, "policy total variation", 0.0, 0.0, floats(distance[i].mean(-1)), limits[0]))
+      if rollouts is None:
+        rows.append(Row(algorithm, name, "value error", got, float(jnp.mean(true.q[i])), floats(q_error[i]), limits[1]))
     return rows
 
   return run
+
+
+class Greedy(NamedTuple):
+  log_policy: jax.Array
+  q: jax.Array
+
+
+def greedy(m: tabular.MDP, *, temperature: float, log_prior: Any) -> Greedy:
+  """The policy that pays most, of one action in each state: where algorithms end that pay for no lasting divergence."""
+  q = tabular.hard_value_iteration(m).q
+  return Greedy(jnp.log(jax.nn.one_hot(jnp.argmax(q, axis=-1), q.shape[-1])), q)
 
 
 def frequencies(agent: varl.Agent, params: Any, states: jax.Array, key: jax.Array, rounds: int = 100) -> jax.Array:
@@ -192,6 +223,7 @@ def linear_gaussian(
   falls: float | None = None,
   forgets: bool = True,
   updates: int = 16_000,
+  rollouts: Rollouts | None = None,
   label: str = "",
 ) -> Oracle:
   """Random stabilisable linear-quadratic problems of 2 states and 1 action: gain, covariance and value.
@@ -213,6 +245,7 @@ def linear_gaussian(
     forgets: whether replay keeps the run's last quarter alone, since first policies may have met states far from the
       origin; or all of it, for a policy whose own actions end up too alike to tell how Q depends on them.
     updates: of the full form.
+    rollouts: how an on-policy algorithm learns; states are then those of the trained policy's own episodes.
     label: after the problem's name, where an algorithm has several entries.
   """
 
@@ -220,18 +253,14 @@ def linear_gaussian(
     module = agents.load(algorithm)
     run_updates = scale.updates(updates, 3_000)
     agent_config = module.Config(gamma=0.9, decay_updates=run_updates, **config)
-    iterations = run_updates // 16
-    steps = 64 * (iterations + 25)
-    settings = varl.Settings(
-      num_timesteps=steps,
-      num_envs=64,
+    steps = 4 * run_updates + 1_600
+    settings = loop(
+      run_updates,
+      warm_up=1_600,
+      rollouts=rollouts,
       episode_length=10,
-      updates_per_env_step=0.25,
-      batch_size=256,
       replay_capacity=steps // 4 if forgets else steps,
-      warm_up=64 * 25,
-      eval_every=steps if falls is None else steps // 20,
-      eval_episodes=1,
+      **({} if falls is None else {"eval_every": steps // 20}),
     )
     rows = []
     for index in range(scale.problems(5, 1)):
@@ -242,15 +271,17 @@ def linear_gaussian(
       solution = exact(problem, temperature=temperature)
 
       def train(
-        key: jax.Array, trainer: Any = trainer, agent: Any = agent, design: Any = design, problem: Any = problem
+        key: jax.Array, trainer: Any = trainer, agent: Any = agent, design: Any = design, env: Any = env
       ) -> Any:
         train_key, state_key, act_key = jax.random.split(key, 3)
         state, metrics = trainer.run(train_key)
-        params, met = state.agent.params, state.loop.replay.data.obs[-(steps // 4) :]
+        params = state.agent.params
+        met = own_states(env, agent, params, key) if rollouts else state.loop.replay.data.obs[-(steps // 4) :]
         obs = met[jax.random.randint(state_key, (65_536,), 0, len(met))]
         action = choose(agent, params, obs, act_key)
         curves = metrics["training/alpha"], metrics.get("training/entropy", jnp.nan)
-        return obs, action, design.value.q(params, obs, action[None])[0], *curves
+        q = jnp.nan if value is None else design.value.q(params, obs, action[None])[0]
+        return obs, action, q, *curves
 
       seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
       obs, action, q, alpha, entropy = (np.asarray(x, np.float64) for x in jax.jit(jax.vmap(train))(seeds))
@@ -259,8 +290,6 @@ def linear_gaussian(
       gains = np.stack([-fit.T for fit in fits])
       residuals = [a - s @ fit for s, a, fit in zip(obs, action, fits, strict=True)]
       covariances = np.stack([residual.T @ residual / len(residual) for residual in residuals])
-      true_q = np.asarray(linear_quadratic.q(problem, solution, obs, action), np.float64)
-      q_errors = np.sqrt(np.mean((q - true_q) ** 2, axis=1)) / np.std(true_q, axis=1)
       name = f"linear-quadratic {index}{label}"
       quantities = [("gain", gains, solution.gain, gain, 3 * gain)]
       if covariance is not None:
@@ -272,6 +301,8 @@ def linear_gaussian(
         limit = scale.tolerance(full, short)
         rows.append(Row(algorithm, name, f"{quantity} error", mean, float(np.linalg.norm(true)), floats(errors), limit))
       if value is not None:
+        true_q = np.asarray(linear_quadratic.q(problem, solution, obs, action), np.float64)
+        q_errors = np.sqrt(np.mean((q - true_q) ** 2, axis=1)) / np.std(true_q, axis=1)
         limit = scale.tolerance(value, 2 * value)
         rows.append(Row(algorithm, name, "value error", float(q.mean()), float(true_q.mean()), floats(q_errors), limit))
       if falls is not None:
@@ -284,6 +315,14 @@ def linear_gaussian(
     return rows
 
   return run
+
+
+def own_states(env: Any, agent: varl.Agent, params: Any, key: jax.Array) -> jax.Array:
+  """States `[N, o]` of 256 episodes of 10 steps, as the agent acts."""
+  batch = vectorize(env, 256, episode_length=10)
+  start_key, key = jax.random.split(key)
+  _, transitions, _, _ = rollout.unroll(batch, agent, params, rollout.init(batch, agent, start_key), key, 10)
+  return transitions.obs.reshape(-1, transitions.obs.shape[-1])
 
 
 def choose(agent: varl.Agent, params: Any, obs: jax.Array, key: jax.Array, chunk: int = 1_024) -> jax.Array:
@@ -303,6 +342,11 @@ def boltzmann(problem: linear_quadratic.LinearQuadratic, *, temperature: float) 
   solution = linear_quadratic.soft(problem, temperature=temperature)
   evaluation = linear_quadratic.evaluate(problem, solution.gain, solution.covariance)
   return solution._replace(constant=evaluation.constant)
+
+
+def hard(problem: linear_quadratic.LinearQuadratic, *, temperature: float) -> linear_quadratic.Solution:
+  """The regulator that pays most, without entropy."""
+  return linear_quadratic.hard(problem)
 
 
 # Counterexamples
@@ -420,6 +464,10 @@ SOFT_Q = {
   "normalize_observations": False,
 }
 
+ON_POLICY = {"learning_rate": 1e-3, "hidden": (64, 64), "policy": "gaussian", "normalize_observations": False}
+ON_POLICY_TABLE = {"learning_rate": 1e-2, "hidden": (), "normalize_observations": False}
+HARD: dict[str, Any] = {"exact": hard, "covariance": None, "value": None}
+
 ORACLES: dict[str, tuple[Oracle, ...]] = {
   "sac": (linear_gaussian({**FIXED, "learning_rate": 1e-3, "tau": 0.01, "hidden": (64, 64), "policy": "gaussian"}),),
   "sac_discrete": (tabular_policy({**FIXED, "learning_rate": 1e-2, "tau": 0.05, "hidden": ()}),),
@@ -437,7 +485,7 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
         "residual_batch": 512,
         "separate_value": False,
       },
-      exact=lambda problem, *, temperature: linear_quadratic.hard(problem),
+      exact=hard,
       covariance=None,
       falls=0.1,
       forgets=False,
@@ -493,11 +541,49 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
         "initial_covariance_multiplier": 10.0,
         "dual_learning_rate": 2e-2,
       },
-      exact=lambda problem, *, temperature: linear_quadratic.hard(problem),
-      covariance=None,
-      value=None,
+      **HARD,
       forgets=False,
     ),
+  ),
+  "vmpo": (
+    linear_gaussian(
+      {**ON_POLICY, "epsilon_mean": 0.05, "epsilon_covariance": 1e-3}, **HARD, rollouts=Rollouts(10, 4, 160)
+    ),
+    tabular_policy({**ON_POLICY_TABLE, "epsilon_policy": 0.05}, exact=greedy, rollouts=Rollouts()),
+  ),
+  "reinforce": (
+    tabular_policy(
+      {**ON_POLICY_TABLE, "learning_rate": 3e-2, "temperature": 0.0},
+      exact=greedy,
+      rollouts=Rollouts(16, 1, 1_024),
+      updates=4_000,
+    ),
+  ),
+  "maxent_pg": (
+    linear_gaussian(
+      {**ON_POLICY, "max_grad_norm": 1.0, "temperature": 0.3, "standardise": False},
+      value=None,
+      rollouts=Rollouts(10, 4, 160),
+    ),
+    tabular_policy({**ON_POLICY_TABLE, "temperature": 0.3, "standardise": False}, rollouts=Rollouts()),
+  ),
+  "erpg": (
+    linear_gaussian(
+      {**ON_POLICY, "max_grad_norm": 1.0, "temperature": 0.3, "standardise": False, "lam": 0.9},
+      **HARD,
+      rollouts=Rollouts(10, 4, 160),
+    ),
+    tabular_policy({**ON_POLICY_TABLE, "temperature": 0.3, "standardise": False}, exact=greedy, rollouts=Rollouts()),
+  ),
+  "kl_pg": (tabular_policy(ON_POLICY_TABLE, exact=greedy, rollouts=Rollouts()),),
+  "trpo": (tabular_policy(ON_POLICY_TABLE, exact=greedy, rollouts=Rollouts(16, 1, 1_024), updates=2_000),),
+  "ppo": (
+    linear_gaussian(
+      {**ON_POLICY, "max_grad_norm": 1.0, "temperature": 0.3, "standardise": False},
+      **HARD,
+      rollouts=Rollouts(10, 4, 160),
+    ),
+    tabular_policy({**ON_POLICY_TABLE, "temperature": 0.0}, exact=greedy, rollouts=Rollouts()),
   ),
 }
 """What each registered algorithm is held against."""

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 import varl
 from experiments import peers, throughput_floor
-from varl import doctor, trainer
+from varl import doctor, learner
 from varl.agents import sac
 
 ENVS, BATCH, UPDATES, WARM_UP = 64, 256, 16, 8_192
@@ -73,7 +73,7 @@ def update_seconds(agent: varl.Agent, updates: int = 200) -> float:
   @jax.jit
   def run(state: varl.AgentState, key: jax.Array) -> Any:
     keys = jax.random.split(key, updates)
-    return jax.lax.scan(lambda s, k: agent.update(s, batch, k), state, keys, unroll=trainer.UNROLL)[0]
+    return jax.lax.scan(lambda s, k: agent.update(s, batch, k), state, keys, unroll=learner.UNROLL)[0]
 
   state = jax.block_until_ready(run(agent.init(key), key))
   started = time.perf_counter()

@@ -285,6 +285,15 @@ def test_kl_of_a_policy_from_itself_is_exactly_zero():
   np.testing.assert_allclose(gradient * std, 0.0, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [policies.gaussian, policies.tanh_gaussian, policies.categorical])
+def test_a_heads_kl_is_that_of_its_distributions(make):
+  head = make(3)
+  q, p = jax.random.normal(jax.random.key(8), (2, 20, head.size))
+  wanted = head.distribution(q).kl_divergence(head.distribution(p))
+  np.testing.assert_allclose(head.kl(q, p), wanted, rtol=1e-4, atol=1e-6)
+  assert (head.kl(q, q) == 0).all()
+
+
 def test_the_decoupled_halves():
   rng = np.random.default_rng(1)
   q_loc, p_loc = rng.normal(size=(2, 100)).astype(np.float32)

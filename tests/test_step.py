@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from varl import step as steps
 from varl.agents import sac
-from varl.step import assign, chain, copy, descend, every, joint, share, stream_key, track
+from varl.step import assign, chain, copy, descend, every, joint, repeat, share, stream_key, track
 
 
 def quadratic(group, target=0.0):
@@ -236,6 +236,22 @@ def test_every_moves_the_optimizer_only_when_it_runs():
     run(every(1, descend("a", noisy("a"), optax.adam(0.1))), small(), updates=2)[0],
     run(descend("a", noisy("a"), optax.adam(0.1)), small(), updates=2)[0],
   )
+
+
+def test_repeat_is_the_step_again_and_again_with_fresh_noise():
+  once = descend("a", noisy("a"), optax.adam(0.1))
+  params, state = small(), once.init(small())
+  new, _, metrics = jax.jit(repeat(3, once).step)(params, state, None, jax.random.key(4))
+  values = []
+  for key in jax.random.split(jax.random.key(4), 3):
+    params, state, one = once.step(params, state, None, key)
+    values.append(one["a_loss"])
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), new, params)
+  np.testing.assert_allclose(metrics["a_loss"], np.mean(values), rtol=1e-6)
+  assert repeat(3, once).writes == once.writes
+  for n in (0, 1.5, True):
+    with pytest.raises(ValueError, match="repeat takes a positive integer"):
+      repeat(n, once)
 
 
 def test_a_hard_copy_every_nth_call():

@@ -24,7 +24,7 @@ _MEMBERS = {
     "Transition",
     "Value",
   ),
-  "varl.step": ("assign", "chain", "copy", "descend", "every", "joint", "share", "track"),
+  "varl.step": ("assign", "chain", "copy", "descend", "every", "joint", "repeat", "share", "track"),
   "varl.design": ("agent",),
   "varl.settings": ("Settings",),
   "varl.trainer": ("Trainer", "TrainerState", "make_trainer"),
@@ -39,6 +39,7 @@ _MODULES = (
   "duals",
   "envs",
   "exact",
+  "learner",
   "losses",
   "networks",
   "normalize",
@@ -88,6 +89,7 @@ __all__ = [
   "every",
   "exact",
   "joint",
+  "learner",
   "load_policy",
   "losses",
   "make_trainer",
@@ -98,6 +100,7 @@ __all__ = [
   "posteriors",
   "presets",
   "priors",
+  "repeat",
   "replay",
   "resume",
   "returns",
@@ -118,6 +121,7 @@ if TYPE_CHECKING:
     duals,
     envs,
     exact,
+    learner,
     losses,
     networks,
     normalize,
@@ -136,7 +140,7 @@ if TYPE_CHECKING:
   from varl.evaluate import evaluator
   from varl.export import Policy, load_policy, save_policy
   from varl.settings import Settings
-  from varl.step import assign, chain, copy, descend, every, joint, share, track
+  from varl.step import assign, chain, copy, descend, every, joint, repeat, share, track
   from varl.trainer import Trainer, TrainerState, make_trainer
   from varl.training import Diverged, Run, resume, train
   from varl.types import (

@@ -8,7 +8,7 @@ import optax
 
 from varl import networks, optimizers, policies, posteriors, priors, temperatures, values
 from varl.design import agent
-from varl.duals import dual
+from varl.duals import Dual, dual
 from varl.settings import positive, unit_interval
 from varl.types import Agent, Design, Posterior, Prior, Spec, Temperature, Value
 
@@ -24,14 +24,11 @@ class Config:
     decay_updates: length in updates of a cosine decay of the learning rates; 0 keeps them constant.
     decay_to: the share of the learning rates that remains after it.
     gamma: the discount a step.
-    tau: the rate at which the slow copies follow; 1 copies.
     reward_scale: multiplies the reward.
     hidden: the widths of the hidden layers of all networks; none makes them linear, which on one-hot observations is a
       table.
     activation: relu, silu, elu, gelu or tanh.
     layer_norm: LayerNorm before each activation of the values.
-    critics: members of the critic ensemble.
-    pessimism: "min" over the ensemble, or κ for mean - κ·std.
     max_grad_norm: gradients are scaled down to this global norm; 0 leaves them.
     normalize_observations: running observation moments.
   """
@@ -40,20 +37,58 @@ class Config:
   decay_updates: int = 0
   decay_to: float = 0.0
   gamma: float = 0.99
-  tau: float = 0.005
   reward_scale: float = 1.0
   hidden: tuple[int, ...] = (256, 256)
   activation: str = "relu"
   layer_norm: bool = False
-  critics: int = 2
-  pessimism: float | str = "min"
   max_grad_norm: float = 0.0
   normalize_observations: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
-class PolicyConfig(Config):
-  """`Config` of an algorithm with a policy network, and optionally a state value.
+class CriticConfig(Config):
+  """`Config` of an algorithm that learns action values from replay.
+
+  Attributes:
+    tau: the rate at which the slow copies follow; 1 copies.
+    critics: members of the critic ensemble.
+    pessimism: "min" over the ensemble, or κ for mean - κ·std.
+  """
+
+  tau: float = 0.005
+  critics: int = 2
+  pessimism: float | str = "min"
+
+
+@dataclasses.dataclass(frozen=True)
+class OnPolicyConfig(Config):
+  """`Config` of an algorithm that learns from its own rollouts, with a state value.
+
+  Attributes:
+    lam: λ of the returns and advantages.
+    value_hidden: the widths of the value's hidden layers; None: those of `hidden`.
+    policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" on the whole line.
+  """
+
+  lam: float = 0.95
+  value_hidden: tuple[int, ...] | None = None
+  policy: str = "tanh_gaussian"
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientConfig(OnPolicyConfig):
+  """`OnPolicyConfig` of a policy gradient.
+
+  Attributes:
+    standardise: whether advantages are centred and divided by their deviation, in each batch.
+  """
+
+  standardise: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig(CriticConfig):
+  """`CriticConfig` of an algorithm with a policy network, and optionally a state value.
 
   Attributes:
     separate_value: whether a state value V is learned beside Q and has the slow copy, or Q itself has it.
@@ -83,17 +118,50 @@ class TemperatureConfig:
   entropy_target: float | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class TrustRegionConfig:
+  """How a learned prior follows its posterior, and how far from its slow copy.
+
+  Attributes:
+    target_every: updates between two movements of the slow copy.
+    epsilon_mean: ε_μ, what the mean may move between them, in nats a dimension.
+    epsilon_covariance: ε_Σ, the same of the covariance.
+    epsilon_policy: the same of a categorical policy.
+    initial_mean_multiplier, initial_covariance_multiplier, initial_policy_multiplier: α at the start.
+    per_dimension: a multiplier and a budget for each action dimension, or one on their sum.
+    dual_learning_rate: Adam's step for all dual variables, constant.
+  """
+
+  target_every: int = 100
+  epsilon_mean: float = 2.5e-3
+  epsilon_covariance: float = 1e-6
+  epsilon_policy: float = 1e-3
+  initial_mean_multiplier: float = 10.0
+  initial_covariance_multiplier: float = 1000.0
+  initial_policy_multiplier: float = 10.0
+  per_dimension: bool = True
+  dual_learning_rate: float = 1e-2
+
+
 def check(config: Any) -> None:
-  """Checks the fields of `Config`.
+  """Checks the fields of `Config`, and those of the other configs here that it extends.
 
   Raises:
     ValueError: one is out of range.
   """
-  positive(config, "learning_rate", "reward_scale", "critics")
+  positive(config, "learning_rate", "reward_scale")
   positive(config, "decay_updates", "max_grad_norm", zero=True)
   unit_interval(config, "gamma", upper_open=True)
   unit_interval(config, "decay_to")
-  unit_interval(config, "tau", lower_open=True)
+  if isinstance(config, CriticConfig):
+    positive(config, "critics", whole=True)
+    unit_interval(config, "tau", lower_open=True)
+  if isinstance(config, OnPolicyConfig):
+    unit_interval(config, "lam")
+  if isinstance(config, TrustRegionConfig):
+    positive(config, "target_every", whole=True)
+    positive(config, "epsilon_mean", "epsilon_covariance", "epsilon_policy", "dual_learning_rate")
+    positive(config, "initial_mean_multiplier", "initial_covariance_multiplier", "initial_policy_multiplier")
 
 
 def head(spec: Spec, policy: str, *, init_std: float = 1.0) -> policies.Head:
@@ -211,6 +279,60 @@ def actor_critic(spec: Spec, config: PolicyConfig, *, regularised: bool) -> tupl
   else:
     value = q_value(spec, config, policy, regularised=regularised)
   return priors.uniform(policy), posterior, value
+
+
+def parametric(
+  spec: Spec, config: Any, policy: policies.Head, *, samples: int = 1
+) -> tuple[networks.Network, Posterior]:
+  """A policy network, and the posterior that it is: sampled continuous actions, or all the discrete ones."""
+  actor = network(config, spec.observation_size, policy.size)
+  if spec.discrete:
+    return actor, posteriors.enumerated(actor, policy, optimizer(config))
+  return actor, posteriors.direct(actor, policy, optimizer(config), samples=samples)
+
+
+def learned_prior(spec: Spec, config: Any, policy: policies.Head, **options: Any) -> Prior:
+  """`priors.learned` within the trust region of a `TrustRegionConfig`; `options` are its remaining arguments."""
+  shape = (spec.action_size,) if config.per_dimension else ()
+
+  def bound(part: str, shape: tuple[int, ...]) -> priors.Bound:
+    initial, budget = getattr(config, f"initial_{part}_multiplier"), getattr(config, f"epsilon_{part}")
+    return priors.Bound(multiplier(initial, shape), budget)
+
+  if spec.discrete:
+    bounds = {"policy": bound("policy", ())}
+  else:
+    bounds = {part: bound(part, shape) for part in ("mean", "covariance")}
+  return priors.learned(
+    network(config, spec.observation_size, policy.size),
+    policy,
+    optimizer(config),
+    bounds,
+    optimizers.adam(config.dual_learning_rate),
+    target_every=config.target_every,
+    **options,
+  )
+
+
+def kl_temperature(config: Any) -> Temperature:
+  """`temperatures.kl_budget` of the Config's `epsilon`, `initial_temperature` and `dual_learning_rate`."""
+  return temperatures.kl_budget(
+    multiplier(config.initial_temperature), optimizers.adam(config.dual_learning_rate), config.epsilon
+  )
+
+
+def multiplier(initial: Any, shape: tuple[int, ...] = ()) -> Dual:
+  """A dual variable as MPO's papers have it: softplus, and never quite zero."""
+  return dual(initial, shape=shape, transform="softplus", floor=1e-8)
+
+
+def lambda_value(spec: Spec, config: OnPolicyConfig, **options: Any) -> Value:
+  """`values.lambda_value` as the Config says; `options` are its remaining arguments."""
+  hidden = config.hidden if config.value_hidden is None else config.value_hidden
+  of_states = network(dataclasses.replace(config, hidden=hidden), spec.observation_size, 1, of_values=True)
+  return values.lambda_value(
+    of_states, optimizer(config), gamma=config.gamma, lam=config.lam, reward_scale=config.reward_scale, **options
+  )
 
 
 def temperature(config: Any, target: Any) -> Temperature:

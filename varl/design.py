@@ -83,10 +83,18 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     return AgentState(params, step), {**metrics, "alpha": design.temperature.value(params)}
 
   def observe(state: AgentState, transitions: Transition, valid: Array) -> AgentState:
-    if not normalize_observations:
-      return state
-    moments = normalize.update(state.params[NORMALIZER], transitions.obs, valid, axis=design.axis)
-    return state._replace(params={**state.params, NORMALIZER: jax.lax.stop_gradient(moments)})
+    params = state.params
+    if normalize_observations:
+      moments = normalize.update(params[NORMALIZER], transitions.obs, valid, axis=design.axis)
+      params = {**params, NORMALIZER: jax.lax.stop_gradient(moments)}
+    if design.prior.renew is not None:
+      params = design.prior.renew(params)
+    return state._replace(params=params)
+
+  def prepare(state: AgentState, transitions: Transition) -> Transition:
+    extend: Any = design.value.prepare
+    extras = jax.lax.stop_gradient(extend(design, state.params, scale_batch(state.params, transitions)))
+    return transitions._replace(extras={**transitions.extras, **extras})
 
   bounded = head.uniform is not None
   uniform: Any = head.uniform
@@ -99,7 +107,7 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
       extras = {**extras, "log_prob": jnp.full_like(extras["log_prob"], uniform_log_prob)}
     return action, carry, extras
 
-  return Agent(
+  made = Agent(
     spec=spec,
     init=init,
     act=act,
@@ -111,3 +119,4 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     observe=observe,
     side_batch=design.temperature.side_batch,
   )
+  return made if design.value.prepare is None else made._replace(on_policy=True, prepare=prepare)

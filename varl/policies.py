@@ -46,8 +46,9 @@ class Head(NamedTuple):
     uniform: `(key, shape) -> action [*shape, d]`: raw actions whose executed ones are uniform; None on an unbounded
       space.
     uniform_log_prob: the log-density (log-probability) of that uniform distribution, per action; None with it.
+    kl: `(outputs q, outputs p) -> [...]`, KL(q ‖ p) in nats; of one with tanh it is that of the one without.
     decouple: `(old outputs, new outputs) -> {name: Part}`, the parts of the policy: "mean" and "covariance" of a
-      Gaussian (the KL of one with tanh is that of the one without), "policy" of a categorical one.
+      Gaussian, "policy" of a categorical one.
   """
 
   size: int
@@ -60,6 +61,7 @@ class Head(NamedTuple):
   execute: Callable[[Array], Array]
   uniform: Callable[[Key, tuple[int, ...]], Array] | None
   uniform_log_prob: float | None
+  kl: Callable[[Array, Array], Array]
   decouple: Callable[[Array, Array], dict[str, Part]]
 
 
@@ -103,6 +105,7 @@ def gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1e-3) 
     execute=lambda action: action,
     uniform=None,
     uniform_log_prob=None,
+    kl=_gaussian_divergence(to_normal),
     decouple=_gaussian_parts(to_normal),
   )
 
@@ -147,6 +150,7 @@ def tanh_gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1
     execute=jnp.tanh,
     uniform=uniform,
     uniform_log_prob=-action_size * math.log(2.0),
+    kl=_gaussian_divergence(to_normal),
     decouple=_gaussian_parts(to_normal),
   )
 
@@ -184,6 +188,7 @@ def categorical(actions: int) -> Head:
     execute=lambda action: action,
     uniform=lambda key, shape: jax.random.randint(key, shape, 0, actions),
     uniform_log_prob=-math.log(actions),
+    kl=categorical_kl,
     decouple=lambda old, new: {"policy": Part(new, categorical_kl(old, new)[..., None])},
   )
 
@@ -223,6 +228,14 @@ def categorical_kl(q_logits: Array, p_logits: Array) -> Array:
   """KL(q ‖ p) = Σ_a q_a (log q_a - log p_a) of logits `[..., A]`: `[...]`, exactly 0 where q is p."""
   log_q, log_p = jax.nn.log_softmax(q_logits), jax.nn.log_softmax(p_logits)
   return jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=-1)
+
+
+def _gaussian_divergence(to_normal: Callable[[Array], distrax.Distribution]) -> Callable[[Array, Array], Array]:
+  def kl(q_outputs: Array, p_outputs: Array) -> Array:
+    q, p = to_normal(q_outputs), to_normal(p_outputs)
+    return jnp.sum(gaussian_kl(q.mean(), q.stddev(), p.mean(), p.stddev()), axis=-1)
+
+  return kl
 
 
 def _gaussian_parts(

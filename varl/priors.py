@@ -78,6 +78,31 @@ def fixed(head: Head, outputs: Array) -> Prior:
   return Prior(lambda key: {}, log_prob, proposal, mode=mode)
 
 
+def previous_policy(network: Network, head: Head, *, group: str = "actor") -> Prior:
+  """The policy as it was when the latest rollout was made: p = π_{j-1}.
+
+  A policy that is improved against it by E[Σ r - α KL(π ‖ π_{j-1})] moves in steps whose size α sets, and since each
+  step's bound is tight at its start, the return does not fall (the policy gradient as stochastic EM).
+
+  Args:
+    network: `obs [..., o] -> outputs [..., head.size]`, the policy's.
+    head: what the outputs mean.
+    group: the policy's parameter group; the copy is "previous_<group>", and `renew` makes it.
+  """
+  previous = f"previous_{group}"
+
+  def outputs(params: Params, obs: Observation) -> Array:
+    return network.apply(params[previous], obs)
+
+  return Prior(
+    init=lambda key: {previous: network.init(key)},
+    log_prob=lambda params, obs, action: head.log_prob(outputs(params, obs), action),
+    proposal=lambda params, obs, key, n: head.sample_and_log_prob(outputs(params, obs), key, n)[0],
+    mode=lambda params, obs: head.mode(outputs(params, obs)),
+    renew=lambda params: {**params, previous: copy(params[group])},
+  )
+
+
 def learned(
   network: Network,
   head: Head,
@@ -87,6 +112,7 @@ def learned(
   *,
   target_every: int = 100,
   tau: float | Array = 1.0,
+  decoupled: bool = True,
   group: str = "actor",
 ) -> Prior:
   """A policy network that follows the posterior within a trust region: the M-step of MPO (1812.02256, section 4.2).
@@ -98,7 +124,8 @@ def learned(
   has its own budget. The prior *is* the slow copy: `proposal`, `log_prob` and `mode` are π̄'s, which moves to π_θ every
   `target_every` updates.
 
-  Metrics: `Dual.metrics` of each part, named `<part>_multiplier`, and π̄'s `entropy`.
+  Metrics: `Dual.metrics` of each part, named `<part>_multiplier`, and π̄'s `entropy` (of another group
+  than "actor": `<group>_entropy`).
 
   Args:
     network: `obs [..., o] -> outputs [..., head.size]`.
@@ -108,6 +135,8 @@ def learned(
     dual_optimizer: for the multipliers.
     target_every: updates between two movements of the slow copy.
     tau: how far it then moves; 1 copies.
+    decoupled: whether the likelihood, too, is taken part by part, or once of the whole new policy (V-MPO's
+      -Σ_n w_n log π_θ(a_n|s), beside the parts' KLs).
     group: the network's parameter group; its copy is "target_<group>", the multipliers are "<group>_bounds".
 
   Raises:
@@ -117,6 +146,7 @@ def learned(
   if set(bounds) != set(parts):
     raise ValueError(f"this head's policy has the parts {sorted(parts)}, but there are bounds for {sorted(bounds)}")
   target, multipliers = f"target_{group}", f"{group}_bounds"
+  entropy = "entropy" if group == "actor" else f"{group}_entropy"
   summed = {part for part, bound in bounds.items() if jax.eval_shape(bound.multiplier.init).ndim == 0}
   follow = track(group, into=target, rate=tau)
   if target_every != 1:
@@ -152,12 +182,15 @@ def learned(
     def policy_loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       drawn = design.posterior.particles(design, params, batch, key)
       value = jnp.float32(0.0)
-      for name, (outputs, kl) in of_parts(params, batch.obs).items():
-        likelihood = losses.weighted_likelihood(head.log_prob(outputs, drawn.action), drawn.log_weight)
+      found = of_parts(params, batch.obs)
+      fitted = [outputs for outputs, _ in found.values()] if decoupled else [network.apply(params[group], batch.obs)]
+      for outputs in fitted:
+        value += jnp.mean(losses.weighted_likelihood(head.log_prob(outputs, drawn.action), drawn.log_weight))
+      for name, (_, kl) in found.items():
         price = jax.lax.stop_gradient(bounds[name].multiplier.value(params[multipliers][name]))
-        value += jnp.mean(likelihood) + jnp.sum(price * kl)
+        value += jnp.sum(price * kl)
       own = proposal(params, batch.obs, stream_key(key, "entropy"), 1)
-      return value, {"entropy": -jnp.mean(log_prob(params, batch.obs, own))}
+      return value, {entropy: -jnp.mean(log_prob(params, batch.obs, own))}
 
     def price_loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       value, metrics = jnp.float32(0.0), dict[str, Array]()

@@ -20,6 +20,10 @@ class Settings:
     episode_length: the time limit, in environment steps.
     action_repeat: environment steps an action is held for.
     unroll_length: actions an environment takes between two rounds of updates.
+    epochs: for algorithms that learn from the latest rollout alone: passes over it, in minibatches of `batch_size`.
+      `updates_per_env_step`, `replay_capacity` and `warm_up` then follow: what the passes come to, one rollout, none.
+      0: for algorithms that learn from replay.
+    prepare_every_epoch: whether advantages are computed anew for each of the `epochs`, by the values as they then are.
     updates_per_env_step: train steps a (single) environment step; times the steps of one iteration it is a whole
       number.
     batch_size: transitions a train step.
@@ -42,6 +46,8 @@ class Settings:
   episode_length: int = 1000
   action_repeat: int = 1
   unroll_length: int = 1
+  epochs: int = 0
+  prepare_every_epoch: bool = False
   updates_per_env_step: float = 0.25
   batch_size: int = 256
   replay_capacity: int = 1_000_000
@@ -58,7 +64,7 @@ class Settings:
   def __post_init__(self) -> None:
     whole = ("num_timesteps", "num_envs", "episode_length", "action_repeat", "unroll_length", "batch_size")
     positive(self, *whole, "replay_capacity", "eval_every", "eval_episodes", "num_devices", whole=True)
-    positive(self, "warm_up", "pool_size", "checkpoint_every", zero=True, whole=True)
+    positive(self, "epochs", "warm_up", "pool_size", "checkpoint_every", zero=True, whole=True)
     positive(self, "updates_per_env_step", zero=True)
     if self.reset not in RESETS:
       raise ValueError(f"reset is one of {list(RESETS)}, got {self.reset!r}")
@@ -68,6 +74,8 @@ class Settings:
           f"{name} is divided over the devices, but {getattr(self, name)} is not divisible by "
           f"num_devices={self.num_devices}"
         )
+    if self.epochs:
+      self._on_policy()
     if self.replay_capacity < self.batch_size:
       raise ValueError(f"replay_capacity={self.replay_capacity} cannot hold one batch of batch_size={self.batch_size}")
     if self.replay_capacity < self.num_envs * self.unroll_length:
@@ -81,6 +89,21 @@ class Settings:
         f"of an iteration (num_envs × unroll_length × action_repeat) is not a whole number of updates; the nearest are "
         f"{[k / self.steps_per_iteration for k in _around(self.updates_per_env_step * self.steps_per_iteration)]}"
       )
+
+  def _on_policy(self) -> None:
+    rows = self.num_envs * self.unroll_length
+    if rows % self.batch_size:
+      raise ValueError(
+        f"batch_size={self.batch_size} does not divide a rollout of num_envs × unroll_length = {rows} transitions into "
+        "minibatches"
+      )
+    follows = {
+      "updates_per_env_step": self.epochs * (rows // self.batch_size) / self.steps_per_iteration,
+      "replay_capacity": rows,
+      "warm_up": 0,
+    }
+    for name, value in follows.items():
+      object.__setattr__(self, name, value)
 
   @property
   def steps_per_iteration(self) -> int:
@@ -100,7 +123,7 @@ class Settings:
   @property
   def warm_up_iterations(self) -> int:
     """Iterations of random actions, no update: enough for `warm_up` steps and for one batch."""
-    first = self.batch_size * self.action_repeat if self.updates_per_iteration else 0
+    first = self.batch_size * self.action_repeat if self.updates_per_iteration and not self.epochs else 0
     return -(-max(self.warm_up, first) // self.steps_per_iteration)
 
   @property

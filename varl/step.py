@@ -1,7 +1,7 @@
 """The train-step transformer: optax chains gradient transforms, varl chains parameter-group transforms.
 
-A `TrainStep` changes some groups of an agent's parameters. `descend`, `assign` and `track` make one; `chain`, `joint`
-and `every` combine several into one more of the same type, so that a whole algorithm is one `TrainStep`:
+A `TrainStep` changes some groups of an agent's parameters. `descend`, `assign` and `track` make one; `chain`, `joint`,
+`every` and `repeat` combine several into one more of the same type, so that a whole algorithm is one `TrainStep`:
 
   step = chain(
       joint(descend("critic", critic_loss, adam), descend("actor", actor_loss, adam)),
@@ -232,8 +232,7 @@ def every(n: int, step: TrainStep) -> TrainStep:
   Raises:
     ValueError: n is not a positive integer.
   """
-  if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-    raise ValueError(f"every takes a positive integer, got {n!r}")
+  _positive("every", n)
   label = f"every_{n}({'+'.join(step.names)})"
 
   def init(params: Params) -> State:
@@ -259,9 +258,34 @@ def every(n: int, step: TrainStep) -> TrainStep:
   return TrainStep(init, run, step.writes, (*step.names, label))
 
 
+def repeat(n: int, step: TrainStep) -> TrainStep:
+  """Runs `step` n times on one batch, each time with a key of its own; metrics are means over the n.
+
+  Raises:
+    ValueError: n is not a positive integer.
+  """
+  _positive("repeat", n)
+
+  def run(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
+    def one(carry: tuple[Any, Any], key: Key) -> tuple[tuple[Any, Any], Metrics]:
+      new, state, metrics = step.step({**params, **carry[0]}, carry[1], batch, key)
+      return ({group: new[group] for group in step.writes}, state), metrics
+
+    start = ({group: params[group] for group in step.writes}, state)
+    (new, state), metrics = jax.lax.scan(one, start, jax.random.split(key, n))
+    return {**params, **new}, state, jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
+
+  return step._replace(step=run)
+
+
 def copy(tree: ArrayTree) -> ArrayTree:
   """A real copy of a group, to start its target from: two groups never share a buffer, so both can be donated."""
   return jax.tree.map(jnp.copy, tree)
+
+
+def _positive(kind: str, n: int) -> None:
+  if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+    raise ValueError(f"{kind} takes a positive integer, got {n!r}")
 
 
 def _pick(params: Params, groups: Sequence[str], label: str) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def kl_budget(
   For a Boltzmann posterior this has the gradient of the convex dual g(η) = ηε + η E[log mean_n exp(Q̄/η)]
   (`losses.temperature_dual`). Its KL is of the weights: of n proposals at most log n.
 
-  Metrics: `kl`, `kl_budget_used`, `effective_samples` (1/Σ w², of the particles).
+  Metrics: `kl`, `kl_budget_used`, `effective_samples` (a state, of all particles together: (Σ w)²/(B Σ w²)).
 
   Args:
     variable: η as a dual variable (`duals.dual`).
@@ -80,7 +80,7 @@ def kl_budget(
       {
         "kl": measured,
         "kl_budget_used": measured / budget,
-        "effective_samples": jnp.mean(1.0 / jnp.sum(jnp.square(weight), axis=0)),
+        "effective_samples": jnp.mean(jnp.sum(weight, axis=0)) ** 2 / jnp.mean(jnp.sum(jnp.square(weight), axis=0)),
       },
     )
 

@@ -1,8 +1,8 @@
-"""The training loop as pure functions: interact, store, update.
+"""The training loop as pure functions: interact, learn, evaluate.
 
 One iteration unrolls the policy for `unroll_length` steps in every environment, gives the fresh frames to
-`agent.observe`, stores them, and takes `updates_per_iteration` train steps on batches from replay. An epoch is
-`iterations_per_epoch` of these. Nothing here knows an algorithm.
+`agent.observe`, and takes `updates_per_iteration` train steps on batches from replay, or from the rollout itself where
+the agent learns on-policy (`learner`). An epoch is `iterations_per_epoch` of these. Nothing here knows an algorithm.
 """
 
 import functools
@@ -15,24 +15,16 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from varl import replay as replay_lib
 from varl import rollout
 from varl.envs.base import Environment, spec
 from varl.envs.vector import vectorize
 from varl.evaluate import evaluator
+from varl.learner import from_replay, from_rollout, zeros
 from varl.settings import Settings
-from varl.step import SIDE, stream_key
-from varl.types import Agent, AgentState, Array, Key, Metrics, SideBatch, Transition
+from varl.types import Agent, AgentState, Array, Key, Metrics, Transition
 
 AXIS = "devices"
 """The mapped axis over which several devices' gradients are averaged."""
-
-
-MAX_BLOCK = 64
-"""Updates that one draw from replay serves, at most."""
-
-UNROLL = 2
-"""Updates in one pass of the compiled loop: one's end overlaps the next one's beginning (11 % on two CPU cores)."""
 
 
 class LoopState(NamedTuple):
@@ -40,13 +32,13 @@ class LoopState(NamedTuple):
 
   Attributes:
     rollout: environments and the policy's memory.
-    replay: the ring of transitions.
+    replay: the ring of transitions; () for agents that learn from the rollout alone.
     key: the key that the next iteration consumes.
     iteration: int32, iterations done.
   """
 
   rollout: rollout.RolloutState
-  replay: replay_lib.ReplayState
+  replay: Any
   key: Key
   iteration: Array
 
@@ -91,11 +83,15 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     settings: the loop's.
 
   Raises:
-    ValueError: the agent is built for another environment, or its side batch is not divisible by the devices; or there
-      are fewer devices than asked for.
+    ValueError: the agent is built for another environment, or its side batch is not divisible by the devices; it
+      learns on-policy and the settings are those of replay, or the reverse; or there are fewer devices than asked for.
   """
   if agent.spec != spec(env):
     raise ValueError(f"the agent is built for {agent.spec}, but the environment is {spec(env)}")
+  if agent.on_policy and not settings.epochs:
+    raise ValueError("this agent learns from its own rollouts: epochs, the passes over each, must be > 0, got epochs=0")
+  if settings.epochs and not agent.on_policy:
+    raise ValueError(f"this agent learns from replay: epochs must be 0, got epochs={settings.epochs}")
   devices = settings.num_devices
   if devices > jax.device_count():
     raise ValueError(f"num_devices={devices}, but JAX sees {jax.device_count()} ({jax.default_backend()})")
@@ -113,7 +109,9 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     pool_size=settings.pool_size or None,
     nan_guard=settings.nan_guard,
   )
-  memory = replay_lib.ring(settings.replay_capacity // devices, _transition_shapes(batch, agent))
+  learner = (
+    from_rollout(agent, settings) if agent.on_policy else from_replay(agent, settings, _transition_shapes(batch, agent))
+  )
   evaluate_params = evaluator(
     env,
     agent,
@@ -122,57 +120,20 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     action_repeat=settings.action_repeat,
     stochastic=settings.eval_stochastic,
   )
-  updates = settings.updates_per_iteration
-  batch_size = settings.batch_size // devices
-  side_batch = min(agent.side_batch, settings.replay_capacity) // devices
 
   def init_loop(key: Key) -> LoopState:
     env_key, key = jax.random.split(key)
-    return LoopState(rollout.init(batch, agent, env_key), memory.init(), key, jnp.zeros((), jnp.int32))
-
-  # One draw from replay serves several updates: fewer, larger gathers. Their number is bounded, and so is their memory.
-  block = max(n for n in range(1, MAX_BLOCK + 1) if updates % n == 0) if updates else 1
-  unroll = UNROLL if block % UNROLL == 0 else 1
-
-  def update(
-    agent_state: AgentState, ring: replay_lib.ReplayState, key: Key, blocks: Array
-  ) -> tuple[AgentState, Metrics]:
-    def one(agent_state: AgentState, inputs: tuple[Transition, Key]) -> tuple[AgentState, Metrics]:
-      batch, key = inputs
-      if side_batch:
-        # Large beside the batch: drawn for one update at a time, so that memory does not grow with the block.
-        side: Any = SideBatch(memory.sample(ring, stream_key(key, SIDE), side_batch), memory.size(ring))
-        batch = batch._replace(extras={**batch.extras, SIDE: side})
-      return agent.update(agent_state, batch, key)
-
-    def several(index: Array, carry: tuple[AgentState, Metrics]) -> tuple[AgentState, Metrics]:
-      agent_state, sums = carry
-      sample_key, update_key = jax.random.split(jax.random.fold_in(key, index))
-      rows = memory.sample(ring, sample_key, block * batch_size)
-      batches = jax.tree.map(lambda x: x.reshape(block, batch_size, *x.shape[1:]), rows)
-      keys = jax.random.split(update_key, block)
-      agent_state, metrics = jax.lax.scan(one, agent_state, (batches, keys), unroll=unroll)
-      return agent_state, jax.tree.map(lambda total, x: total + jnp.sum(x, axis=0), sums, metrics)
-
-    row = jax.tree.map(lambda x: x[0], ring.data)
-    example = jax.tree.map(lambda x: jnp.zeros((batch_size, *x.shape), x.dtype), row)
-    shapes = jax.eval_shape(one, agent_state, (example, key))[1]
-    return jax.lax.fori_loop(0, blocks, several, (agent_state, _zeros(shapes)))
+    return LoopState(rollout.init(batch, agent, env_key), learner.init(), key, jnp.zeros((), jnp.int32))
 
   def iterate(agent_state: AgentState, loop: LoopState) -> tuple[AgentState, LoopState, Metrics, rollout.Episodes]:
     act_key, update_key, key = jax.random.split(loop.key, 3)
-    warm = loop.iteration < settings.warm_up_iterations
+    warm = loop.iteration < settings.warm_up_iterations if settings.warm_up_iterations else False
     state, transitions, valid, episodes = rollout.unroll(
       batch, agent, agent_state.params, loop.rollout, act_key, settings.unroll_length, warm
     )
     agent_state = agent.observe(agent_state, transitions, valid)
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), transitions)
-    ring = memory.add(loop.replay, flat, valid.reshape(-1))
-    # `warm` depends on no key, so under vmap over seeds the number of updates is one number and the loop stays a loop.
-    blocks = jnp.where(warm, 0, updates // block)
-    agent_state, metrics = update(agent_state, ring, update_key, blocks)
-    metrics = {**metrics, "updates": blocks * block}
-    return agent_state, LoopState(state, ring, key, loop.iteration + 1), metrics, episodes
+    agent_state, memory, metrics = learner.learn(agent_state, loop.replay, transitions, valid, update_key, warm)
+    return agent_state, LoopState(state, memory, key, loop.iteration + 1), metrics, episodes
 
   def epoch(agent_state: AgentState, loop: LoopState, iterations: Array) -> tuple[AgentState, LoopState, Metrics]:
     shapes = jax.eval_shape(iterate, agent_state, loop)
@@ -183,7 +144,7 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
       metrics, episodes = jax.tree.map(jnp.add, (metrics, episodes), tuple(new))
       return agent_state, loop, metrics, episodes
 
-    start = (agent_state, loop, _zeros(shapes[2]), rollout.no_episodes())
+    start = (agent_state, loop, zeros(shapes[2]), rollout.no_episodes())
     agent_state, loop, sums, episodes = jax.lax.fori_loop(0, iterations, body, start)
     if devices > 1:
       episodes = jax.lax.psum(episodes, AXIS)
@@ -252,7 +213,7 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     run=run,
     shapes=shapes,
     settings=settings,
-    replay_bytes=memory.nbytes,
+    replay_bytes=learner.nbytes,
   )
 
 
@@ -290,10 +251,6 @@ def _summary(sums: Metrics, episodes: rollout.Episodes) -> Metrics:
 
 def _placed(shapes: Any, sharding: NamedSharding) -> Any:
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
-
-
-def _zeros(shapes: Any) -> Any:
-  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
 def _stack(tree: Any) -> Any:

@@ -320,6 +320,8 @@ def _check_memory(trainer: Trainer, report: Reporter) -> None:
     ValueError: it exceeds the memory that the device has.
   """
   size = trainer.replay_bytes
+  if not size:
+    return
   limit = doctor.device_memory()
   known = "" if limit is None else f" of {limit / 2**20:,.0f} MiB"
   report.message(f"replay: {size / 2**20:,.1f} MiB a device{known}")

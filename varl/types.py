@@ -129,6 +129,7 @@ class Prior(NamedTuple):
     proposal: `(params, obs, key, n) -> action`, n raw actions `[n, B, d]` a state.
     step: `design -> TrainStep`, the M-step of a learned prior; None where it is fixed.
     mode: `(params, obs) -> action [B, d]`, the action that a prior which acts is judged by; None where it has none.
+    renew: `params -> params`, called once for each fresh rollout, before the updates; None where nothing changes then.
   """
 
   init: Callable[[Key], Params]
@@ -136,6 +137,7 @@ class Prior(NamedTuple):
   proposal: Callable[[Params, Observation, Key, int], Array]
   step: Callable[[Design], TrainStep] | None = None
   mode: Callable[[Params, Observation], Array] | None = None
+  renew: Callable[[Params], Params] | None = None
 
 
 class Posterior(NamedTuple):
@@ -152,6 +154,8 @@ class Posterior(NamedTuple):
     mode: the same, the action to be judged by.
     carry: `batch size -> carry`, the memory at the start of an episode.
     step: `design -> TrainStep`, the E-step of a parametric posterior; None where inference has no parameters.
+    log_prob: `(params, obs, action) -> [n, B]`, for raw actions `[n, B, d]`, differentiable in the posterior's groups;
+      None where it has no density at hand.
   """
 
   init: Callable[[Key], Params]
@@ -161,10 +165,11 @@ class Posterior(NamedTuple):
   mode: Callable[[Design, Params, Carry, Observation, Key], tuple[Array, Carry, Extras]]
   carry: Callable[[int], Carry]
   step: Callable[[Design], TrainStep] | None = None
+  log_prob: Callable[[Params, Observation, Array], Array] | None = None
 
 
 class Value(NamedTuple):
-  """Q(s, a): what actions are worth.
+  """Q(s, a), or V(s) and the advantages of what was done: what actions are worth.
 
   Attributes:
     init: `key -> params`, with every target group a real copy.
@@ -173,6 +178,8 @@ class Value(NamedTuple):
     step: `design -> TrainStep`, policy evaluation.
     backup: `(design, params, batch, key) -> (Q_i(s, a) [E, B], y [B])` at the batch's transitions: every member's
       prediction, and its target without the price of divergence. None where the value has no such target.
+    prepare: `(design, params, transitions) -> extras` of a rollout `[T, B]`: "advantage" and "value_target", which the
+      updates find among their batch's extras. A value that has it is learned on-policy. None for values from replay.
   """
 
   init: Callable[[Key], Params]
@@ -180,6 +187,7 @@ class Value(NamedTuple):
   q_target: Callable[[Params, Observation, Array], Array]
   step: Callable[[Design], TrainStep]
   backup: Callable[[Design, Params, Batch, Key], tuple[Array, Array]] | None = None
+  prepare: Callable[[Design, Params, Transition], Extras] | None = None
 
 
 class Temperature(NamedTuple):
@@ -233,7 +241,8 @@ class Agent(NamedTuple):
     carry: `batch size -> carry` at the start of an episode; () for a policy without memory.
     warm_up: the same signature; uniformly random actions for the time before the first update. None: `act` serves.
     observe: `(state, transitions, valid) -> state`, called once on each fresh rollout `[T, B]` (running moments).
-    prepare: `(state, batch) -> batch`, called once before the updates on an on-policy batch (advantages).
+    on_policy: whether it learns from its latest rollout alone.
+    prepare: `(state, transitions) -> transitions`, called on that rollout `[T, B]` before the updates (advantages).
     side_batch: rows of a second draw from replay that each update gets as `batch.extras["side"]`, a `SideBatch`; 0:
       none, and the extras lack it.
   """
@@ -247,5 +256,6 @@ class Agent(NamedTuple):
   carry: Callable[[int], Carry] = lambda batch: ()
   warm_up: Callable[[Params, Carry, Observation, Key], tuple[Array, Carry, Extras]] | None = None
   observe: Callable[[AgentState, Transition, Array], AgentState] = lambda state, transitions, valid: state
-  prepare: Callable[[AgentState, Batch], Batch] = lambda state, batch: batch
+  on_policy: bool = False
+  prepare: Callable[[AgentState, Transition], Transition] = lambda state, transitions: transitions
   side_batch: int = 0

@@ -16,6 +16,13 @@ AGENTS = {
   "sql_discrete": "soft Q-learning for discrete actions, plain or Munchausen (1702.08165, 2007.14430)",
   "iterative_sac": "soft actor-critic with iterative amortised inference (2010.10670)",
   "mpo": "maximum a posteriori policy optimisation (1806.06920, 1812.02256)",
+  "vmpo": "on-policy maximum a posteriori policy optimisation (1909.12238)",
+  "reinforce": "policy gradient by the score function, with a baseline and the entropy's gradient",
+  "maxent_pg": "policy gradient of the maximum-entropy return (1805.00909)",
+  "erpg": "policy gradient of a return that pays for divergence from a learned prior (1704.06440)",
+  "kl_pg": "policy gradient with a penalty on the KL to the previous policy, within a budget",
+  "trpo": "natural policy gradient within a trust region (1502.05477)",
+  "ppo": "proximal policy optimisation, for comparison (1707.06347)",
 }
 """Names and what they are. This module imports nothing heavy, so that listing them is quick."""
 

@@ -13,7 +13,7 @@ from varl.types import Design, Prior, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(components.TemperatureConfig, components.Config):
+class Config(components.TemperatureConfig, components.CriticConfig):
   """Hyper-parameters of iterative amortised soft actor-critic, beside those of the configs that it extends.
 
   Attributes:

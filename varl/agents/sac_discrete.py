@@ -12,7 +12,7 @@ from varl.types import Design, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(components.TemperatureConfig, components.Config):
+class Config(components.TemperatureConfig, components.CriticConfig):
   """Hyper-parameters of discrete soft actor-critic, beside those of the configs that it extends.
 
   Attributes:

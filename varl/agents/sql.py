@@ -14,7 +14,7 @@ SAMPLERS = ("importance", "stein")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(components.Config):
+class Config(components.CriticConfig):
   """Hyper-parameters of soft Q-learning, beside those of the config that it extends.
 
   Attributes:

@@ -11,7 +11,7 @@ from varl.types import Design, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(components.Config):
+class Config(components.CriticConfig):
   """Hyper-parameters of discrete soft Q-learning, beside those of the config that it extends.
 
   Attributes:

@@ -11,15 +11,19 @@ from varl.losses.actor_critic import (
 )
 from varl.losses.bellman import bellman_residual, residual_temperature
 from varl.losses.mpo import temperature_dual, weighted_likelihood
+from varl.losses.policy_gradient import clipped_ratio, importance_ratio, score_function, standardised
 from varl.losses.soft_q import boltzmann_weights, enumerated_value, importance_value, munchausen_bonus
 from varl.losses.stein import median_bandwidth, raw_log_density, rbf_kernel, stein_direction, stein_surrogate
+from varl.losses.vmpo import top_weights
 
 __all__ = [
   "bellman_residual",
   "boltzmann_weights",
+  "clipped_ratio",
   "discounted_target",
   "enumerated_value",
   "expected_divergence",
+  "importance_ratio",
   "importance_value",
   "median_bandwidth",
   "moment_penalty",
@@ -29,10 +33,13 @@ __all__ = [
   "raw_log_density",
   "rbf_kernel",
   "residual_temperature",
+  "score_function",
   "soft_value",
   "squared_error",
+  "standardised",
   "stein_direction",
   "stein_surrogate",
   "temperature_dual",
+  "top_weights",
   "weighted_likelihood",
 ]

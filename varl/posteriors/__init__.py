@@ -6,10 +6,12 @@ from varl.posteriors.boltzmann import (
   gaussian_proposal,
   prior_proposal,
   softmax,
+  taken,
   uniform_proposal,
 )
 from varl.posteriors.iterative import iterative, iterative_inputs
 from varl.posteriors.parametric import direct, enumerated
+from varl.posteriors.score import natural, score
 from varl.posteriors.search import cem, gradient
 from varl.posteriors.stein import stein
 
@@ -23,8 +25,11 @@ __all__ = [
   "gradient",
   "iterative",
   "iterative_inputs",
+  "natural",
   "prior_proposal",
+  "score",
   "softmax",
   "stein",
+  "taken",
   "uniform_proposal",
 ]

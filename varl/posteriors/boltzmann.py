@@ -145,6 +145,44 @@ def softmax(head: Head) -> Posterior:
   return Posterior(lambda key: {}, particles, draw, act, mode, lambda batch: ())
 
 
+def taken(*, share: float = 0.5) -> Posterior:
+  """The Boltzmann policy of the advantages among the actions that were taken (V-MPO, 1909.12238, Eq. 3).
+
+    ψ_b = softmax over the batch's top `share` of A_b/η, 0 for the others
+
+  One particle a state: the action taken, with weight B ψ_b, so that a mean over the batch is a sum over ψ. `log_ratio`
+  is log(ψ_b |D̃|), whose weighted mean is the divergence of ψ from equal weights on the rows that are followed: with it
+  `temperatures.kl_budget` has the gradient of V-MPO's dual. It does not act: `acting_by_prior`.
+
+  Args:
+    share: of the batch that is followed.
+
+  Raises:
+    ValueError: a share outside (0, 1]; at the update, a batch without advantages.
+  """
+  if not 0.0 < share <= 1.0:
+    raise ValueError(f"the share of rows that are followed lies in (0, 1], got {share}")
+
+  def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+    if "advantage" not in batch.extras:
+      raise ValueError(f"no advantages in the batch's extras {sorted(batch.extras)}; use values.lambda_value")
+    advantage, eta = batch.extras["advantage"], design.temperature.value(params)
+    log_weight, log_count = losses.top_weights(advantage, eta, share=share, axis=design.axis)
+    rows = jnp.log(float(advantage.size * _members(design.axis)))
+    log_ratio = jnp.where(jnp.isfinite(log_weight), log_weight + log_count, 0.0)
+    drawn = Particles(batch.action[None], (log_weight + rows)[None], log_ratio[None])
+    return jax.lax.stop_gradient(drawn)
+
+  def act(*_: Any) -> Any:
+    raise ValueError("actions that were taken cannot choose new ones; wrap this posterior in acting_by_prior")
+
+  return Posterior(lambda key: {}, particles, lambda *_: (), act, act, lambda batch: ())
+
+
+def _members(axis: str | None) -> int:
+  return 1 if axis is None else jax.lax.axis_size(axis)
+
+
 def acting_by_prior(posterior: Posterior) -> Posterior:
   """The same posterior, but the prior acts: for a learned one, which is the policy and follows the posterior (MPO)."""
 

@@ -79,7 +79,12 @@ def direct(
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
 
   return Posterior(
-    lambda key: {group: network.init(key)}, particles, draw, *_acting(network, head, group), lambda batch: (), step
+    init=lambda key: {group: network.init(key)},
+    particles=particles,
+    draw=draw,
+    **_policy(network, head, group),
+    carry=lambda batch: (),
+    step=step,
   )
 
 
@@ -119,12 +124,17 @@ def enumerated(
     return ()  # nothing is random
 
   return Posterior(
-    lambda key: {group: network.init(key)}, particles, draw, *_acting(network, head, group), lambda batch: (), step
+    init=lambda key: {group: network.init(key)},
+    particles=particles,
+    draw=draw,
+    **_policy(network, head, group),
+    carry=lambda batch: (),
+    step=step,
   )
 
 
-def _acting(network: Network, head: Head, group: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-  """`act` and `mode` of a network whose outputs are the policy."""
+def _policy(network: Network, head: Head, group: str) -> dict[str, Callable[..., Any]]:
+  """`act`, `mode` and `log_prob` of a network whose outputs are the policy."""
 
   def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     action, log_prob = head.sample_and_log_prob(network.apply(params[group], obs), key, 1)
@@ -135,4 +145,7 @@ def _acting(network: Network, head: Head, group: str) -> tuple[Callable[..., Any
     action = head.mode(outputs)
     return action, carry, {"log_prob": head.log_prob(outputs, action)}
 
-  return act, mode
+  def log_prob(params: Params, obs: Observation, action: Array) -> Array:
+    return head.log_prob(network.apply(params[group], obs), action)
+
+  return {"act": act, "mode": mode, "log_prob": log_prob}

@@ -1,0 +1,225 @@
+"""varl's PPO beside Brax's own at equal settings: what they learn from the same number of steps, and how fast they run.
+
+    python -m experiments.ppo_peer learning --env inverted_pendulum
+    python -m experiments.ppo_peer learning --env reacher
+    python -m experiments.ppo_peer throughput --env halfcheetah
+
+`learning` trains both with each seed and compares the area under the curve of returns (of the policy's mode, evaluated
+after equal numbers of environment steps) above the return of untrained policies. Learning rate, discount, reward scale,
+entropy cost, epochs and action repeat are those of Brax's training notebook for the task, networks Brax's defaults;
+environments, rollouts and minibatches are fewer, for a CPU.
+`throughput` lets both take turns in one process, an epoch each; the ratio is the median of the pairs'.
+Each writes a record to `experiments/results/ppo_peer/`.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import varl
+from experiments import peers
+from varl import doctor
+from varl.agents import ppo
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "ppo_peer"
+
+EPISODES = 32
+MINIBATCHES = 8
+
+NETWORKS: dict[str, Any] = {"hidden": (32,) * 4, "value_hidden": (256,) * 5, "activation": "silu"}
+"""Brax's."""
+
+TASKS: dict[str, dict[str, Any]] = {
+  "inverted_pendulum": {
+    "num_timesteps": 245_760, "num_envs": 64, "unroll_length": 32, "epochs": 4, "action_repeat": 1, "gamma": 0.97,
+    "reward_scale": 10.0, "temperature": 1e-2, "iterations": 10,
+  },
+  "reacher": {
+    "num_timesteps": 1_638_400, "num_envs": 64, "unroll_length": 50, "epochs": 8, "action_repeat": 4, "gamma": 0.95,
+    "reward_scale": 5.0, "temperature": 1e-3, "iterations": 8,
+  },
+}  # fmt: skip
+"""By environment. `iterations`: rollouts between evaluations. Learning rate 3e-4, clip .3 and λ .95 for all."""
+
+Curve = list[tuple[int, float]]
+
+
+def varl_curve(env: str, task: dict[str, Any], seed: int) -> Curve:
+  steps = task["num_envs"] * task["unroll_length"] * task["action_repeat"]
+  settings = {k: task[k] for k in ("num_timesteps", "num_envs", "unroll_length", "epochs", "action_repeat")}
+  run = varl.train(
+    "ppo",
+    env,
+    preset=False,
+    seed=seed,
+    batch_size=task["num_envs"] // MINIBATCHES * task["unroll_length"],
+    eval_every=task["iterations"] * steps,
+    eval_episodes=EPISODES,
+    learning_rate=3e-4,
+    clip=0.3,
+    **settings,
+    **{k: task[k] for k in ("gamma", "reward_scale", "temperature")},
+    **NETWORKS,
+  )
+  return [(row["env_steps"], row["eval/episode_reward"]) for row in run.metrics]
+
+
+def brax_curve(env: str, task: dict[str, Any], seed: int) -> Curve:
+  curve: Curve = []
+  steps = task["num_envs"] * task["unroll_length"] * task["action_repeat"]
+
+  def progress(env_steps: int, metrics: dict[str, Any]) -> None:
+    curve.append((int(env_steps), float(metrics["eval/episode_reward"])))
+
+  peers.brax_ppo()(
+    varl.envs.make(env),
+    num_timesteps=task["num_timesteps"],
+    num_evals=task["num_timesteps"] // (steps * task["iterations"]) + 1,
+    num_eval_envs=EPISODES,
+    deterministic_eval=True,
+    progress_fn=progress,
+    max_devices_per_host=1,
+    episode_length=1000,
+    action_repeat=task["action_repeat"],
+    num_envs=task["num_envs"],
+    unroll_length=task["unroll_length"],
+    num_minibatches=MINIBATCHES,
+    batch_size=task["num_envs"] // MINIBATCHES,
+    num_updates_per_batch=task["epochs"],
+    normalize_observations=True,
+    learning_rate=3e-4,
+    clipping_epsilon=0.3,
+    gae_lambda=0.95,
+    discounting=task["gamma"],
+    reward_scaling=task["reward_scale"],
+    entropy_cost=task["temperature"],
+    seed=seed,
+  )
+  return curve
+
+
+def area(curve: Curve, floor: float) -> float:
+  """Mean return over the run's steps, by trapezoids, above `floor`."""
+  steps, returns = np.asarray(curve, float).T
+  return float(np.trapezoid(returns - floor, steps) / (steps[-1] - steps[0]))
+
+
+def compare(curves: dict[str, list[Curve]]) -> dict[str, Any]:
+  """Areas by trainer, the ratio of their means, and its 95 % interval over resampled seeds."""
+  floor = float(np.mean([curve[0][1] for runs in curves.values() for curve in runs]))
+  areas = {name: np.array([area(curve, floor) for curve in runs]) for name, runs in curves.items()}
+  rng = np.random.default_rng(0)
+  picks = rng.integers(0, len(areas["varl"]), (2, 10_000, len(areas["varl"])))
+  ratios = areas["varl"][picks[0]].mean(1) / areas["brax"][picks[1]].mean(1)
+  return {
+    "untrained_return": floor,
+    "areas": {name: list(values) for name, values in areas.items()},
+    "final_returns": {name: [curve[-1][1] for curve in runs] for name, runs in curves.items()},
+    "ratio_varl_over_brax": float(areas["varl"].mean() / areas["brax"].mean()),
+    "interval": [float(x) for x in np.quantile(ratios, [0.025, 0.975])],
+  }
+
+
+def learning(env: str, seeds: list[int]) -> dict[str, Any]:
+  task = TASKS[env]
+  trainers: dict[str, Callable[..., Curve]] = {"varl": varl_curve, "brax": brax_curve}
+  curves: dict[str, list[Curve]] = {name: [] for name in trainers}
+  for seed in seeds:
+    for name, train in trainers.items():
+      started = time.perf_counter()
+      curves[name].append(train(env, task, seed))
+      seconds = time.perf_counter() - started
+      print(f"{name} seed {seed}: ends at {curves[name][-1][-1][1]:.1f}, {seconds:.0f} s", flush=True)
+  lengths = {len(curve) for runs in curves.values() for curve in runs}
+  if len(lengths) != 1:
+    raise AssertionError(f"the trainers evaluated at different numbers of steps: {lengths}")
+  return {"task": task, "seeds": seeds, **compare(curves), "curves": curves}
+
+
+class Ours:
+  """varl's PPO, trained an epoch at a time, as `peers.Peer` is."""
+
+  def __init__(self, env_name: str, num_envs: int, unroll_length: int, epochs: int, iterations: int):
+    settings = varl.Settings(
+      num_timesteps=10**9,
+      num_envs=num_envs,
+      unroll_length=unroll_length,
+      epochs=epochs,
+      batch_size=num_envs // MINIBATCHES * unroll_length,
+      eval_every=iterations * num_envs * unroll_length,
+    )
+    env = varl.envs.make(env_name)
+    agent = ppo.make(varl.envs.spec(env), ppo.Config(learning_rate=3e-4, clip=0.3, temperature=1e-3, **NETWORKS))
+    self._trainer = varl.make_trainer(env, agent, settings)
+    self._state = self._trainer.init(jax.random.key(0))
+    self._iterations = jnp.int32(iterations)
+    self.env_steps, self.updates = settings.eval_every, iterations * settings.updates_per_iteration
+    self.epoch()
+
+  def epoch(self) -> float:
+    started = time.perf_counter()
+    self._state, metrics = self._trainer.epoch(self._state, self._iterations)
+    updates = int(metrics["training/updates"])
+    jax.block_until_ready(self._state)
+    seconds = time.perf_counter() - started
+    if updates != self.updates:
+      raise AssertionError(f"{updates} updates, not {self.updates}")
+    return seconds
+
+
+def throughput(env: str, rounds: int, num_envs: int = 64, unroll_length: int = 32, epochs: int = 4) -> dict[str, Any]:
+  sizes = {"num_envs": num_envs, "unroll_length": unroll_length, "epochs": epochs, "iterations": 4}
+  peer = peers.brax_ppo_steps(env, minibatches=MINIBATCHES, **sizes)
+  ours = Ours(env, **sizes)
+  if (ours.env_steps, ours.updates) != (peer.env_steps, peer.updates):
+    raise AssertionError(f"unequal epochs: {ours.env_steps}, {ours.updates} and {peer.env_steps}, {peer.updates}")
+  pairs = []
+  for index in range(rounds):
+    # Who goes first alternates, so that neither always finds the caches as the other left them.
+    if index % 2:
+      theirs, mine = peer.epoch(), ours.epoch()
+    else:
+      mine, theirs = ours.epoch(), peer.epoch()
+    pairs.append((mine, theirs))
+  peer.close()
+  mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+  ratios = sorted(b / a for a, b in pairs)
+  return {
+    "env": env,
+    **sizes,
+    "minibatches": MINIBATCHES,
+    "varl_env_steps_per_second": ours.env_steps / mine,
+    "brax_env_steps_per_second": peer.env_steps / theirs,
+    "ratio_varl_over_brax": statistics.median(ratios),
+    "ratios": ratios,
+  }
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("what", choices=["learning", "throughput"])
+  parser.add_argument("--env", default="inverted_pendulum")
+  parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+  parser.add_argument("--rounds", type=int, default=11, help="pairs of epochs")
+  args = parser.parse_args()
+  if args.what == "learning" and args.env not in TASKS:
+    parser.error(f"--env is one of {', '.join(TASKS)} here, got {args.env}")
+  found = learning(args.env, args.seeds) if args.what == "learning" else throughput(args.env, args.rounds)
+  RESULTS.mkdir(parents=True, exist_ok=True)
+  command = " ".join(["python -m experiments.ppo_peer", *sys.argv[1:]])
+  body = {"command": command, **found, **doctor.device_summary()}
+  (RESULTS / f"{args.what}-{args.env}.json").write_text(json.dumps(body, indent=1) + "\n")
+  print(json.dumps({k: v for k, v in found.items() if k not in ("curves", "ratios")}, indent=1))
+
+
+if __name__ == "__main__":
+  main()

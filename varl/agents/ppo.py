@@ -1,0 +1,56 @@
+"""Proximal policy optimisation (Schulman et al. 2017, 1707.06347), for comparison.
+
+prior uniform × posterior direct, by the clipped ratio × value on-policy, λ-returns × temperature fixed: the weight of
+an entropy bonus.
+"""
+
+import dataclasses
+
+from varl import components, posteriors, priors, temperatures
+from varl.settings import positive
+from varl.types import Design, Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(components.GradientConfig):
+  """Hyper-parameters of PPO, beside those of the config that it extends.
+
+  Attributes:
+    clip: c, how far from 1 the policy ratio is worth moving.
+    temperature: α, the weight of the entropy bonus, in units of the surrogate (of standardised advantages).
+  """
+
+  clip: float = 0.2
+  temperature: float = 1e-2
+
+
+def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
+  """The design that PPO is.
+
+  Args:
+    spec: the environment's sizes; continuous or discrete actions.
+    config: its hyper-parameters.
+    axis: the mapped axis over which gradients are averaged, on several devices.
+
+  Raises:
+    ValueError: a hyper-parameter out of range, or a policy that does not fit the action space.
+  """
+  components.check(config)
+  positive(config, "clip")
+  positive(config, "temperature", zero=True)
+  head = components.head(spec, config.policy)
+  _, policy = components.parametric(spec, config, head)
+  posterior = posteriors.score(
+    policy,
+    components.optimizer(config),
+    surrogate="clip",
+    clip=config.clip,
+    divergence=True,
+    standardise=config.standardise,
+  )
+  return Design(
+    priors.uniform(head), posterior, components.lambda_value(spec, config), temperatures.fixed(config.temperature), axis
+  )
+
+
+make = components.maker(Config, design, components.policy_head)

@@ -1,0 +1,50 @@
+"""REINFORCE: the policy gradient as stochastic expectation maximisation (Williams 1992; Levine 2018, 1805.00909).
+
+prior uniform × posterior direct, by the score function × value on-policy, the reward to come less a baseline ×
+temperature fixed: the weight of the entropy's gradient.
+"""
+
+import dataclasses
+
+from varl import components, posteriors, priors, temperatures
+from varl.settings import positive
+from varl.types import Design, Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(components.GradientConfig):
+  """Hyper-parameters of REINFORCE, beside those of the config that it extends.
+
+  Attributes:
+    lam: λ of the returns; at 1 they are the rewards to come, bootstrapped only where a time limit cuts them.
+    temperature: α, the weight of the entropy's gradient at the states met, in units of the surrogate; 0 leaves it out.
+  """
+
+  lam: float = 1.0
+  temperature: float = 1e-2
+
+
+def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
+  """The design that REINFORCE is.
+
+  Args:
+    spec: the environment's sizes; continuous or discrete actions.
+    config: its hyper-parameters.
+    axis: the mapped axis over which gradients are averaged, on several devices.
+
+  Raises:
+    ValueError: a hyper-parameter out of range, or a policy that does not fit the action space.
+  """
+  components.check(config)
+  positive(config, "temperature", zero=True)
+  head = components.head(spec, config.policy)
+  _, policy = components.parametric(spec, config, head)
+  posterior = posteriors.score(
+    policy, components.optimizer(config), surrogate="score", divergence=True, standardise=config.standardise
+  )
+  return Design(
+    priors.uniform(head), posterior, components.lambda_value(spec, config), temperatures.fixed(config.temperature), axis
+  )
+
+
+make = components.maker(Config, design, components.policy_head)
