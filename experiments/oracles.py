@@ -464,6 +464,16 @@ SOFT_Q = {
   "normalize_observations": False,
 }
 
+IMPROVED = {
+  **GAUSSIAN,
+  "target_every": 1,
+  "critics": 2,
+  "epsilon_mean": 0.05,
+  "epsilon_covariance": 1e-3,
+  "initial_mean_multiplier": 1.0,
+  "initial_covariance_multiplier": 10.0,
+  "dual_learning_rate": 2e-2,
+}
 ON_POLICY = {"learning_rate": 1e-3, "hidden": (64, 64), "policy": "gaussian", "normalize_observations": False}
 ON_POLICY_TABLE = {"learning_rate": 1e-2, "hidden": (), "normalize_observations": False}
 HARD: dict[str, Any] = {"exact": hard, "covariance": None, "value": None}
@@ -530,20 +540,12 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   ),
   "sql_discrete": (tabular_policy({**TABLE, "target_every": 1, "temperature": 0.3}),),
   "mpo": (
-    linear_gaussian(
-      {
-        **GAUSSIAN,
-        "target_every": 1,
-        "critics": 2,
-        "epsilon_mean": 0.05,
-        "epsilon_covariance": 1e-3,
-        "initial_mean_multiplier": 1.0,
-        "initial_covariance_multiplier": 10.0,
-        "dual_learning_rate": 2e-2,
-      },
-      **HARD,
-      forgets=False,
-    ),
+    linear_gaussian(IMPROVED, **HARD, forgets=False),
+    linear_gaussian({**IMPROVED, "inference": "parametric"}, **HARD, forgets=False, label=", parametric"),
+  ),
+  "rerpi": (
+    linear_gaussian({**IMPROVED, "per_dimension": False}, **HARD, forgets=False),
+    linear_gaussian({**IMPROVED, "per_dimension": False, "weights": "rank"}, **HARD, forgets=False, label=", ranks"),
   ),
   "vmpo": (
     linear_gaussian(

@@ -8,7 +8,8 @@ import optax
 import pytest
 import rlax
 
-from varl import duals, losses, networks, policies, posteriors, priors, temperatures
+from varl import duals, losses, networks, policies, posteriors, priors, temperatures, values
+from varl.exact import tabular
 from varl.networks import Network
 from varl.types import Design, Spec, Transition, Value
 
@@ -308,6 +309,85 @@ def test_discrete_em_follows_the_exact_path():
   for policy in path:
     exact = jax.nn.log_softmax(exact + worth / 2.0)
     np.testing.assert_allclose(policy, jnp.exp(exact), atol=1e-4)
+
+
+def test_em_on_finite_processes_follows_the_exact_path_and_never_falls():
+  """MPO's own parts with exact values and M-steps taken to their end, on random processes."""
+  states, actions, eta, rounds = 5, 3, 0.5, 4
+  head = policies.categorical(actions)
+  network = Network(lambda key: jnp.zeros((states, actions)), lambda table, obs: obs @ table)
+
+  def q(params, obs, action):
+    return jnp.take_along_axis((obs @ params["table"]).T, action, axis=0)
+
+  value = Value(lambda key: {}, q, q, None)
+  prior = priors.learned(network, head, optax.adam(3e-2), bounds((), policy=1e6), optax.sgd(0.0), target_every=3_000)
+  design = design_of(prior, posteriors.softmax(head), temperatures.fixed(eta), value)
+  step, obs = prior.step(design), jnp.eye(states)
+
+  def run(process):
+    params = {**prior.init(jax.random.key(0)), "actor_bounds": {"policy": jnp.float32(-20.0)}}
+
+    def iterate(carry, _):
+      params, state = carry
+      log_policy = jax.nn.log_softmax(params["target_actor"])
+      evaluation = tabular.policy_evaluation(process, log_policy)
+      params = {**params, "table": evaluation.q}
+
+      def update(carry, key):
+        params, state, _ = step.step(*carry, batch_of(obs), key)
+        return (params, state), None
+
+      (params, state), _ = jax.lax.scan(update, (params, state), jax.random.split(jax.random.key(0), 3_000))
+      return (params, state), (log_policy, jnp.sum(process.initial * evaluation.value))
+
+    start = {**params, "table": jnp.zeros((states, actions))}
+    return jax.lax.scan(iterate, (start, step.init(start)), None, length=rounds)[1]
+
+  keys = jax.random.split(jax.random.key(9), 5)
+  processes = jax.vmap(lambda key: tabular.random_mdp(key, states, actions, discount=0.9))(keys)
+  path, objective = jax.jit(jax.vmap(run))(processes)
+  for i in range(5):
+    process = jax.tree.map(lambda x, i=i: x[i], processes)
+    exact = tabular.expectation_maximisation(process, temperature=eta, iterations=rounds, e_step="one_step")
+    np.testing.assert_allclose(np.exp(path[i]), np.exp(exact.log_prior[:rounds]), atol=1e-4)
+    np.testing.assert_allclose(objective[i], exact.objective[:rounds], atol=1e-3)
+    assert (np.diff(objective[i]) > -1e-5).all()
+
+
+# Weights by rank, and actions out of bounds
+
+
+def test_weights_by_rank():
+  q = jnp.float32([[3.0], [-1.0], [10.0], [2.0], [0.0]])
+  wanted = np.maximum(np.log(3.0) - np.log([2, 5, 1, 3, 4]), 0.0)
+  np.testing.assert_allclose(jnp.exp(losses.rank_weights(q))[:, 0], wanted / wanted.sum(), rtol=1e-5)
+  np.testing.assert_array_equal(losses.rank_weights(q), losses.rank_weights(100 * q - 7))
+  with pytest.raises(ValueError, match="at least two actions"):
+    losses.rank_weights(q[:1])
+
+
+def test_ranked_particles_are_the_priors_actions():
+  prior = learned()
+  design = design_of(prior, posteriors.ranked(samples=6), temperatures.fixed(0.0))
+  params = prior.init(jax.random.key(0))
+  drawn = design.posterior.particles(design, params, batch_of(OBS), jax.random.key(1))
+  np.testing.assert_allclose(jnp.exp(drawn.log_weight).sum(0), np.ones(64), rtol=1e-5)
+  worth = design.value.q_target(params, OBS, drawn.action)
+  np.testing.assert_array_equal(jnp.argmax(drawn.log_weight, 0), jnp.argmax(worth, 0))
+  assert np.isfinite(drawn.log_ratio).all()
+  with pytest.raises(ValueError, match="acting_by_prior"):
+    posteriors.ranked().act(None, {}, (), OBS, jax.random.key(0))
+
+
+def test_actions_out_of_bounds_are_worth_less_to_the_policy():
+  value = values.out_of_bounds_penalty(quadratic(), 3.0)
+  action = jnp.float32([[[0.5, -2.0]], [[1.5, 1.0]]])
+  plain = quadratic().q({}, OBS[:1], action)
+  for q in (value.q, value.q_target):
+    np.testing.assert_allclose(q({}, OBS[:1], action), plain - jnp.float32([[3.0], [0.75]]), rtol=1e-6)
+  with pytest.raises(ValueError, match="penalty on actions"):
+    values.out_of_bounds_penalty(quadratic(), -1.0)
 
 
 # What a value can be evaluated by

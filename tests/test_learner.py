@@ -37,7 +37,7 @@ def recorder(batches):
     noted = state.params["noted"].at[count].set(batch.extras["noted"][0])
     return AgentState({"count": count + 1, "seen": seen, "noted": noted}, {}), {"one": jnp.float32(1.0)}
 
-  def prepare(state, transitions):
+  def prepare(state, transitions, key):
     count = jnp.full(transitions.reward.shape, state.params["count"], jnp.float32)
     return transitions._replace(extras={"noted": count})
 
@@ -59,6 +59,34 @@ def test_each_epoch_sees_every_row_once_in_a_new_order(again):
   assert memory == ()
   assert (metrics["updates"], metrics["one"]) == (12, 12)
   np.testing.assert_array_equal(state.params["noted"], np.repeat([0, 4, 8] if again else [0, 0, 0], 4))
+
+
+def test_replayed_sequences_are_of_one_environment_in_order():
+  """Rows count up over time in each environment; a batch is `[T, B]`, and a broken sequence is never seen."""
+  batches = []
+
+  def update(state, batch, key):
+    jax.debug.callback(lambda x: batches.append(np.asarray(x)), batch.reward)
+    return state, {"one": jnp.float32(1.0)}
+
+  agent = Agent(Spec(1, 1), None, None, None, update, sequence=3)
+  settings = Settings(
+    num_envs=4, unroll_length=6, updates_per_env_step=0.5, batch_size=12, replay_capacity=48, num_timesteps=48
+  )
+  row = jax.tree.map(lambda x: x[0, 0], rollout(6, 4))
+  source = learner.from_replay(agent, settings, row)
+  valid = jnp.ones((6, 4), bool).at[4, 1].set(False)
+  state = AgentState({}, {})
+  learn = jax.jit(source.learn)
+  state, memory, metrics = learn(state, source.init(), rollout(6, 4), valid, jax.random.key(0), False)
+  jax.effects_barrier()
+  assert memory.size == 7
+  assert (len(batches), metrics["updates"]) == (12, 12)
+  for batch in batches:
+    assert batch.shape == (3, 4)
+    np.testing.assert_array_equal(np.diff(batch, axis=0), np.full((2, 4), 4.0))
+    assert (np.isin(batch[0] // 4, [0, 3])).all()
+    assert not np.isin(17, batch)
 
 
 def test_rows_that_are_not_valid_are_left_out():
@@ -126,7 +154,7 @@ def test_values_learn_where_episodes_end_and_where_they_are_cut():
     agent = ppo.make(spec_of(env), config)
     state, _ = jax.jit(make_trainer(env, agent, settings).run)(jax.random.key(0))
     value = ppo.design(agent.spec, config).value
-    got = value.prepare(None, state.agent.params, one_of_each())
+    got = value.prepare(None, state.agent.params, one_of_each(), jax.random.key(0))
     np.testing.assert_allclose(got["value_target"] - got["advantage"], wanted, rtol=0.02)
 
 

@@ -130,7 +130,7 @@ def test_the_estimate_is_the_gradient_over_all_trajectories(name, rollouts, base
   value = values.lambda_value(BASELINE, optax.sgd(0.0), gamma=1.0, lam=1.0, regularised=alpha > 0)
   design = Design(prior, posterior, value, temperatures.fixed(alpha))
   params = {"actor": LOGITS, "value": baseline}
-  rollout = rollouts._replace(extras=rollouts.extras | value.prepare(design, params, rollouts))
+  rollout = rollouts._replace(extras=rollouts.extras | value.prepare(design, params, rollouts, jax.random.key(0)))
   batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollout)
   step = posterior.step(design)
   new, _, metrics = jax.jit(step.step)(params, step.init(params), batch, jax.random.key(0))

@@ -41,8 +41,10 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     normalize_observations: whether running moments (group "normalizer") scale the observations.
 
   Raises:
-    ValueError: two axes that name one parameter group, or write one.
+    ValueError: two axes that name one parameter group, or write one; a side batch beside sequences.
   """
+  if design.value.sequence and design.temperature.side_batch:
+    raise ValueError("a temperature with a side batch, such as bellman_residual, needs a value of single transitions")
   axes: tuple[Any, ...] = (design.value, design.posterior, design.prior, design.temperature)
   steps = [axis.step(design) for axis in axes if axis.step is not None]
 
@@ -75,6 +77,9 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
 
   def update(state: AgentState, batch: Batch, key: Key) -> tuple[AgentState, Metrics]:
     batch = scale_batch(state.params, batch)
+    if design.value.sequence:
+      batch = batch._replace(extras={**batch.extras, **extend(state.params, batch, stream_key(key, "prepare"))})
+      batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
     side: Any = batch.extras.get(SIDE)
     if side is not None:
       side = side._replace(rows=scale_batch(state.params, side.rows))
@@ -91,9 +96,14 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
       params = design.prior.renew(params)
     return state._replace(params=params)
 
-  def prepare(state: AgentState, transitions: Transition) -> Transition:
-    extend: Any = design.value.prepare
-    extras = jax.lax.stop_gradient(extend(design, state.params, scale_batch(state.params, transitions)))
+  def extend(params: Params, transitions: Transition, key: Key) -> Extras:
+    """What the value makes of transitions that follow one another, their observations scaled."""
+    value_prepare: Any = design.value.prepare
+    extras: Extras = jax.lax.stop_gradient(value_prepare(design, params, transitions, key))
+    return extras
+
+  def prepare(state: AgentState, transitions: Transition, key: Key) -> Transition:
+    extras = extend(state.params, scale_batch(state.params, transitions), key)
     return transitions._replace(extras={**transitions.extras, **extras})
 
   bounded = head.uniform is not None
@@ -119,4 +129,6 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     observe=observe,
     side_batch=design.temperature.side_batch,
   )
-  return made if design.value.prepare is None else made._replace(on_policy=True, prepare=prepare)
+  if design.value.prepare is not None and not design.value.sequence:
+    return made._replace(on_policy=True, prepare=prepare)
+  return made._replace(sequence=design.value.sequence)

@@ -37,14 +37,26 @@ class Learner(NamedTuple):
 def from_replay(agent: Agent, settings: Settings, row: Transition) -> Learner:
   """Stores the rollout, then updates on rows drawn uniformly from all that is stored.
 
+  For an agent that asks for sequences a row is one of them, and a rollout is cut into them; those with a step that is
+  not valid are left out. `batch_size` and `replay_capacity` count transitions in any case.
+
   Args:
     agent: what learns.
     settings: all counts are divided over its devices.
     row: one transition, as shapes.
+
+  Raises:
+    ValueError: a rollout, or a batch, that sequences do not divide.
   """
   devices, updates = settings.num_devices, settings.updates_per_iteration
-  memory = replay.ring(settings.replay_capacity // devices, row)
-  batch_size = settings.batch_size // devices
+  length = agent.sequence or 1
+  for name, count in (("unroll_length", settings.unroll_length), ("batch_size", settings.batch_size // devices)):
+    if count % length:
+      raise ValueError(f"{name}={count} is not divisible by the length {length} of the sequences that this agent takes")
+  if agent.sequence:
+    row = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype), row)
+  memory = replay.ring(settings.replay_capacity // devices // length, row)
+  batch_size = settings.batch_size // devices // length
   side_batch = min(agent.side_batch, settings.replay_capacity) // devices
   # One draw from replay serves several updates: fewer, larger gathers. Their number is bounded, and so is their memory.
   block = max(n for n in range(1, MAX_BLOCK + 1) if updates % n == 0) if updates else 1
@@ -57,10 +69,15 @@ def from_replay(agent: Agent, settings: Settings, row: Transition) -> Learner:
     key: Key,
     warm: Array | bool,
   ) -> tuple[AgentState, replay.ReplayState, Metrics]:
-    ring = memory.add(ring, _flat(transitions), valid.reshape(-1))
+    rows, whole = (
+      (_sequences(transitions, valid, length)) if agent.sequence else (_flat(transitions), valid.reshape(-1))
+    )
+    ring = memory.add(ring, rows, whole)
 
     def one(agent_state: AgentState, inputs: tuple[Transition, Key]) -> tuple[AgentState, Metrics]:
       batch, key = inputs
+      if agent.sequence:
+        batch = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)
       if side_batch:
         # Large beside the batch: drawn for one update at a time, so that memory does not grow with the block.
         side: Any = SideBatch(memory.sample(ring, stream_key(key, SIDE), side_batch), memory.size(ring))
@@ -111,10 +128,12 @@ def from_rollout(agent: Agent, settings: Settings) -> Learner:
     keys = jax.random.split(key, settings.epochs)
     if settings.prepare_every_epoch:
       agent_state, metrics = jax.lax.scan(
-        lambda state, key: epoch(state, key, agent.prepare(state, transitions)), agent_state, keys
+        lambda state, key: epoch(state, key, agent.prepare(state, transitions, stream_key(key, "prepare"))),
+        agent_state,
+        keys,
       )
     else:
-      prepared = agent.prepare(agent_state, transitions)
+      prepared = agent.prepare(agent_state, transitions, stream_key(key, "prepare"))
       agent_state, metrics = jax.lax.scan(lambda state, key: epoch(state, key, prepared), agent_state, keys)
     sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
     return agent_state, memory, {**sums, "updates": jnp.int32(settings.epochs * count)}
@@ -150,6 +169,16 @@ def _scan(
   unroll = UNROLL if count % UNROLL == 0 else 1
   agent_state, metrics = jax.lax.scan(update, agent_state, inputs, unroll=unroll)
   return agent_state, jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
+
+
+def _sequences(transitions: Transition, valid: Array, length: int) -> tuple[Transition, Array]:
+  """A rollout `[T, N]` as sequences `[N T/length, length]`, and which of them are valid throughout."""
+
+  def cut(x: Array) -> Array:
+    x = x.reshape(-1, length, *x.shape[1:])  # [T/length, length, N, ...]
+    return jnp.moveaxis(x, 2, 1).reshape(-1, length, *x.shape[3:])
+
+  return jax.tree.map(cut, transitions), jnp.all(cut(valid), axis=1)
 
 
 def _flat(transitions: Transition) -> Transition:

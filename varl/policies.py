@@ -48,7 +48,7 @@ class Head(NamedTuple):
     uniform_log_prob: the log-density (log-probability) of that uniform distribution, per action; None with it.
     kl: `(outputs q, outputs p) -> [...]`, KL(q ‖ p) in nats; of one with tanh it is that of the one without.
     decouple: `(old outputs, new outputs) -> {name: Part}`, the parts of the policy: "mean" and "covariance" of a
-      Gaussian, "policy" of a categorical one.
+      Gaussian (k = d of a diagonal one, 1 of a full one), "policy" of a categorical one.
   """
 
   size: int
@@ -152,6 +152,85 @@ def tanh_gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1
     uniform_log_prob=-action_size * math.log(2.0),
     kl=_gaussian_divergence(to_normal),
     decouple=_gaussian_parts(to_normal),
+  )
+
+
+def full_gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1e-3) -> Head:
+  """A Gaussian with a full covariance on the whole line: u ~ N(μ, L Lᵀ), executed as it is.
+
+  The outputs are μ, ρ and the d (d - 1)/2 entries of L below its diagonal, row by row; L's diagonal is
+  min_std + softplus(ρ + c), and c such that it is init_std at ρ = 0. Its parts (`decouple`) have one KL each, and no
+  KL a dimension.
+
+  Args:
+    action_size: d.
+    init_std: L's diagonal of a network that gives zeros.
+    min_std: the floor under it.
+
+  Raises:
+    ValueError: sizes or deviations out of range.
+  """
+  shift = _checked_shift("full_gaussian", action_size, init_std, min_std)
+  below = jnp.tril_indices(action_size, -1)
+  noise = _normal_noise(action_size)
+
+  def split(outputs: Array) -> tuple[Array, Array]:
+    loc, rho, rest = jnp.split(outputs, [action_size, 2 * action_size], axis=-1)
+    diagonal = min_std + jax.nn.softplus(rho + shift)
+    lower = jnp.zeros((*outputs.shape[:-1], action_size, action_size)).at[..., *below].set(rest)
+    return loc, lower + diagonal[..., None] * jnp.eye(action_size)
+
+  def distribution(outputs: Array) -> distrax.Distribution:
+    loc, lower = split(outputs)
+    return distrax.MultivariateNormalTri(loc, lower)
+
+  def transform(outputs: Array, noise: Array) -> tuple[Array, Array]:
+    loc, lower = split(outputs)
+    log_prob = -0.5 * jnp.square(noise) - jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1))
+    action = loc + jnp.einsum("...ij,...j->...i", lower, noise)
+    return action, jnp.sum(log_prob - 0.5 * math.log(2.0 * math.pi), axis=-1)
+
+  def log_prob(outputs: Array, action: Array) -> Array:
+    loc, lower = split(outputs)
+    whitened = _solve(lower, action - loc)
+    density = -0.5 * jnp.square(whitened) - jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1))
+    return jnp.sum(density - 0.5 * math.log(2.0 * math.pi), axis=-1)
+
+  def of_means(outputs: Array, other: Array) -> Array:
+    """½ (μ - μ')ᵀ Σ⁻¹ (μ - μ'), Σ of the second."""
+    loc, lower = split(other)
+    return 0.5 * jnp.sum(jnp.square(_solve(lower, outputs[..., :action_size] - loc)), axis=-1)
+
+  def of_covariances(q_outputs: Array, p_outputs: Array) -> Array:
+    """½ [tr(Σ_p⁻¹ Σ_q) - d - log(|Σ_q|/|Σ_p|)] = ½ ‖E‖² + Σ_i (E_ii - log(1 + E_ii)),  E = L_p⁻¹ (L_q - L_p)."""
+    (_, q_lower), (_, p_lower) = split(q_outputs), split(p_outputs)
+    change = jax.scipy.linalg.solve_triangular(p_lower, q_lower - p_lower, lower=True)
+    diagonal = jnp.diagonal(change, axis1=-2, axis2=-1)
+    return 0.5 * jnp.sum(jnp.square(change), axis=(-2, -1)) + jnp.sum(diagonal - jnp.log1p(diagonal), axis=-1)
+
+  def decouple(old: Array, new: Array) -> dict[str, Part]:
+    return {
+      "mean": Part(
+        jnp.concatenate([new[..., :action_size], old[..., action_size:]], axis=-1), of_means(new, old)[..., None]
+      ),
+      "covariance": Part(
+        jnp.concatenate([old[..., :action_size], new[..., action_size:]], axis=-1), of_covariances(old, new)[..., None]
+      ),
+    }
+
+  return Head(
+    size=2 * action_size + len(below[0]),
+    distribution=distribution,
+    noise=noise,
+    transform=transform,
+    sample_and_log_prob=_sampler(noise, transform),
+    log_prob=log_prob,
+    mode=lambda outputs: outputs[..., :action_size],
+    execute=lambda action: action,
+    uniform=None,
+    uniform_log_prob=None,
+    kl=lambda q, p: of_means(q, p) + of_covariances(q, p),
+    decouple=decouple,
   )
 
 
@@ -282,14 +361,27 @@ def _sampler(
 def _normal_head(
   name: str, action_size: int, init_std: float, min_std: float
 ) -> Callable[[Array], distrax.Distribution]:
-  if action_size < 1:
-    raise ValueError(f"{name} needs at least one action dimension, got {action_size}")
-  if not 0.0 <= min_std < init_std:
-    raise ValueError(f"{name} needs 0 <= min_std < init_std, got min_std={min_std}, init_std={init_std}")
-  shift = math.log(math.expm1(init_std - min_std))
+  shift = _checked_shift(name, action_size, init_std, min_std)
 
   def distribution(outputs: Array) -> distrax.Distribution:
     loc, rho = jnp.split(outputs, 2, axis=-1)
     return normal(loc, min_std + jax.nn.softplus(rho + shift))
 
   return distribution
+
+
+def _checked_shift(name: str, action_size: int, init_std: float, min_std: float) -> float:
+  """c, with which min_std + softplus(0 + c) = init_std."""
+  if action_size < 1:
+    raise ValueError(f"{name} needs at least one action dimension, got {action_size}")
+  if not 0.0 <= min_std < init_std:
+    raise ValueError(f"{name} needs 0 <= min_std < init_std, got min_std={min_std}, init_std={init_std}")
+  return math.log(math.expm1(init_std - min_std))
+
+
+def _solve(lower: Array, x: Array) -> Array:
+  """L⁻¹ x for `[..., d, d]` and `[..., d]`, whose batches are broadcast."""
+  shape = jnp.broadcast_shapes(lower.shape[:-2], x.shape[:-1])
+  lower = jnp.broadcast_to(lower, (*shape, *lower.shape[-2:]))
+  x = jnp.broadcast_to(x, (*shape, x.shape[-1]))
+  return jax.scipy.linalg.solve_triangular(lower, x[..., None], lower=True)[..., 0]

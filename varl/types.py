@@ -178,8 +178,11 @@ class Value(NamedTuple):
     step: `design -> TrainStep`, policy evaluation.
     backup: `(design, params, batch, key) -> (Q_i(s, a) [E, B], y [B])` at the batch's transitions: every member's
       prediction, and its target without the price of divergence. None where the value has no such target.
-    prepare: `(design, params, transitions) -> extras` of a rollout `[T, B]`: "advantage" and "value_target", which the
-      updates find among their batch's extras. A value that has it is learned on-policy. None for values from replay.
+    prepare: `(design, params, transitions, key) -> extras` of transitions `[T, B]` that follow one another:
+      "value_target" and, on-policy, "advantage", which the train steps find among their batch's extras. None where one
+      transition tells all.
+    sequence: 0 where `prepare` is of each fresh rollout, which alone is learned from (on-policy); T where it is of
+      sequences of T transitions from replay, in each update.
   """
 
   init: Callable[[Key], Params]
@@ -187,7 +190,8 @@ class Value(NamedTuple):
   q_target: Callable[[Params, Observation, Array], Array]
   step: Callable[[Design], TrainStep]
   backup: Callable[[Design, Params, Batch, Key], tuple[Array, Array]] | None = None
-  prepare: Callable[[Design, Params, Transition], Extras] | None = None
+  prepare: Callable[[Design, Params, Transition, Key], Extras] | None = None
+  sequence: int = 0
 
 
 class Temperature(NamedTuple):
@@ -242,7 +246,8 @@ class Agent(NamedTuple):
     warm_up: the same signature; uniformly random actions for the time before the first update. None: `act` serves.
     observe: `(state, transitions, valid) -> state`, called once on each fresh rollout `[T, B]` (running moments).
     on_policy: whether it learns from its latest rollout alone.
-    prepare: `(state, transitions) -> transitions`, called on that rollout `[T, B]` before the updates (advantages).
+    prepare: `(state, transitions, key) -> transitions`, called on that rollout `[T, B]` before the updates.
+    sequence: T where each update's batch is of sequences from replay, `[T, B/T]`; 0: of single transitions `[B]`.
     side_batch: rows of a second draw from replay that each update gets as `batch.extras["side"]`, a `SideBatch`; 0:
       none, and the extras lack it.
   """
@@ -257,5 +262,6 @@ class Agent(NamedTuple):
   warm_up: Callable[[Params, Carry, Observation, Key], tuple[Array, Carry, Extras]] | None = None
   observe: Callable[[AgentState, Transition, Array], AgentState] = lambda state, transitions, valid: state
   on_policy: bool = False
-  prepare: Callable[[AgentState, Transition], Transition] = lambda state, transitions: transitions
+  prepare: Callable[[AgentState, Transition, Key], Transition] = lambda state, transitions, key: transitions
+  sequence: int = 0
   side_batch: int = 0

@@ -26,6 +26,8 @@ from varl.types import (
   Value,
 )
 
+CORRECTIONS = ("none", "retrace", "n_step")
+
 
 def q_value(
   critic: Critic,
@@ -38,6 +40,9 @@ def q_value(
   regularised: bool = True,
   reward_scale: float | Array = 1.0,
   evaluates: Callable[[Design, Params, Batch, Key], Particles] | None = None,
+  correction: str = "none",
+  sequence: int = 0,
+  lam: float | Array = 1.0,
   group: str = "critic",
 ) -> Value:
   """An ensemble of action values with a slow target copy (1812.05905, Eq. 5-6).
@@ -45,7 +50,8 @@ def q_value(
     y = c r + γ m V(s'),   V(s') = Σ_n w_n (Q̄(s', a_n) - α log_ratio_n),   a_n from the posterior at s'
     L = mean over the batch of Σ_i ½ (Q_i(s, a) - y)²,   θ̄ ← (1 - τ) θ̄ + τ θ
 
-  where Q̄ is the pessimistic reduction of the target ensemble, and m = 1 - terminated.
+  where Q̄ is the pessimistic reduction of the target ensemble, and m = 1 - terminated. With a correction y is
+  `returns.retrace` or `returns.n_step_return` of Q̄ along sequences from replay, towards their ends shorter.
 
   Args:
     critic: an ensemble (`networks.action_in` for continuous, `networks.action_out` for discrete actions).
@@ -59,12 +65,26 @@ def q_value(
     reward_scale: c, multiplies the reward.
     evaluates: `(design, params, batch, key) -> Particles` at `batch.obs`, the policy whose value this is; by default
       the posterior. `priors.samples` and `priors.every_action` evaluate the prior, as MPO does.
+    correction: "none" (one step), "retrace" (λ-returns, cut where π does what the behaviour would rather not:
+      1606.02647; the policy is that of `evaluates`) or "n_step" (of as many rewards as the sequence has left, as if all
+      of it were the policy's own).
+    sequence: transitions a sequence, for a correction; else 0.
+    lam: λ of "retrace".
     group: the parameter group's name; its copy is "target_<group>".
 
   Raises:
-    ValueError: a concrete γ outside [0, 1), or τ outside (0, 1], or an unknown pessimism.
+    ValueError: a concrete γ outside [0, 1), τ outside (0, 1], or λ outside [0, 1]; an unknown pessimism or correction;
+      a correction without sequences, or of a regularised value.
   """
   _check(gamma, pessimism)
+  if correction not in CORRECTIONS:
+    raise ValueError(f"correction is one of {', '.join(CORRECTIONS)}; got {correction!r}")
+  if (correction == "none") != (sequence == 0) or sequence < 0 or sequence == 1:
+    raise ValueError(f"a correction takes sequences of at least 2, and only it does; got {correction!r}, {sequence}")
+  if sequence and regularised:
+    raise ValueError("a correction is of the plain return: regularised must be False")
+  if isinstance(lam, int | float) and not 0.0 <= lam <= 1.0:
+    raise ValueError(f"lam lies in [0, 1], got {lam}")
   target = f"target_{group}"
   follow = track(group, into=target, rate=tau)
   if target_every != 1:
@@ -80,12 +100,30 @@ def q_value(
   def q_target(params: Params, obs: Observation, action: Array) -> Array:
     return losses.pessimistic(critic.apply(params[target], obs, action), pessimism)
 
-  def regression(design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float) -> tuple[Array, Array]:
+  def following_value(design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float) -> Array:
     # Without the extras: what the update shares was drawn for batch.obs.
     following = batch._replace(obs=batch.next_obs, extras={})
     drawn = (evaluates or design.posterior.particles)(design, params, following, key)
     next_q = q_target(params, batch.next_obs, drawn.action)
-    next_value = losses.soft_value(next_q, drawn.log_weight, drawn.log_ratio, alpha)
+    return losses.soft_value(next_q, drawn.log_weight, drawn.log_ratio, alpha)
+
+  def prepare(design: Design, params: Params, transitions: Transition, key: Key) -> Extras:
+    next_value = following_value(design, params, transitions, key, 0.0)
+    row = (reward_scale * transitions.reward, transitions.discount, transitions.truncated)
+    if correction == "n_step":
+      return {"value_target": returns.n_step_return(*row, next_value, gamma=gamma, n=sequence)}
+    density: Any = design.posterior.log_prob if evaluates is None else design.prior.log_prob
+    if density is None:
+      raise ValueError("retrace needs a policy with a density, such as posteriors.direct or a prior that is evaluated")
+    taken = (params, transitions.obs, transitions.action)
+    log_rho = density(*taken) - transitions.extras["log_prob"]
+    target = returns.retrace(*row, q_target(*taken), next_value, log_rho, gamma=gamma, lam=lam)
+    return {"value_target": target}
+
+  def regression(design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float) -> tuple[Array, Array]:
+    if sequence:
+      return critic.apply(params[group], batch.obs, batch.action), batch.extras["value_target"]
+    next_value = following_value(design, params, batch, key, alpha)
     y = losses.discounted_target(reward_scale * batch.reward, batch.discount, next_value, gamma)
     return critic.apply(params[group], batch.obs, batch.action), y
 
@@ -101,6 +139,8 @@ def q_value(
 
     return chain(descend(group, loss, optimizer, axis=design.axis), follow)
 
+  if sequence:
+    return Value(init, q, q_target, step, prepare=prepare, sequence=sequence)
   return Value(init, q, q_target, step, backup)
 
 
@@ -220,7 +260,7 @@ def lambda_value(
   def q(params: Params, obs: Observation, action: Array) -> Array:
     raise ValueError("values.lambda_value values states, not actions; a posterior that asks for Q needs values.q_value")
 
-  def prepare(design: Design, params: Params, transitions: Transition) -> Extras:
+  def prepare(design: Design, params: Params, transitions: Transition, key: Key) -> Extras:
     reward = reward_scale * transitions.reward
     if regularised:
       density: Any = design.posterior.log_prob
@@ -252,6 +292,33 @@ def _check(gamma: float | Array, pessimism: str | float | Array) -> None:
     raise ValueError(f"the discount lies in [0, 1), got {gamma}")
   if isinstance(pessimism, str) and pessimism != "min":
     raise ValueError(f"pessimism is 'min' or a number of standard deviations, got {pessimism!r}")
+
+
+def out_of_bounds_penalty(value: Value, weight: float | Array) -> Value:
+  """Makes actions outside [-1, 1] worth less to the policy: for a Gaussian that is not squashed.
+
+    Q(s, a) ← Q(s, a) - w Σ_i (a_i - clip(a_i, -1, 1))²
+
+  The environment clips actions, so that Q is flat out there and nothing else calls the policy back. The value learns
+  as before: only what it answers to the E-step changes.
+
+  Args:
+    value: of actions.
+    weight: w, in units of return.
+
+  Raises:
+    ValueError: a concrete weight that is negative.
+  """
+  if isinstance(weight, int | float) and not weight >= 0:
+    raise ValueError(f"the penalty on actions out of bounds is >= 0, got {weight}")
+
+  def penalty(action: Array) -> Array:
+    return weight * jnp.sum(jnp.square(action - jnp.clip(action, -1.0, 1.0)), axis=-1)
+
+  return value._replace(
+    q=lambda params, obs, action: value.q(params, obs, action) - penalty(action),
+    q_target=lambda params, obs, action: value.q_target(params, obs, action) - penalty(action),
+  )
 
 
 def munchausen(

@@ -44,7 +44,7 @@ def prepared(agent, state, batch):
   """The batch as a rollout of one environment, with what an on-policy agent's updates read."""
   log_prob = agent.act(state.params, (), batch.obs, jax.random.key(0))[2]["log_prob"]
   rollout = jax.tree.map(lambda x: x[:, None], batch._replace(extras={"log_prob": log_prob}))
-  return jax.tree.map(lambda x: x[:, 0], agent.prepare(state, rollout))
+  return jax.tree.map(lambda x: x[:, 0], agent.prepare(state, rollout, jax.random.key(0)))
 
 
 def counted(fn):

@@ -16,6 +16,7 @@ AGENTS = {
   "sql_discrete": "soft Q-learning for discrete actions, plain or Munchausen (1702.08165, 2007.14430)",
   "iterative_sac": "soft actor-critic with iterative amortised inference (2010.10670)",
   "mpo": "maximum a posteriori policy optimisation (1806.06920, 1812.02256)",
+  "rerpi": "relative entropy regularised policy iteration, by exponential or rank-based weights (1812.02256)",
   "vmpo": "on-policy maximum a posteriori policy optimisation (1909.12238)",
   "reinforce": "policy gradient by the score function, with a baseline and the entropy's gradient",
   "maxent_pg": "policy gradient of the maximum-entropy return (1805.00909)",

@@ -10,7 +10,7 @@ from varl.losses.actor_critic import (
   squared_error,
 )
 from varl.losses.bellman import bellman_residual, residual_temperature
-from varl.losses.mpo import temperature_dual, weighted_likelihood
+from varl.losses.mpo import rank_weights, temperature_dual, weighted_likelihood
 from varl.losses.policy_gradient import clipped_ratio, importance_ratio, score_function, standardised
 from varl.losses.soft_q import boltzmann_weights, enumerated_value, importance_value, munchausen_bonus
 from varl.losses.stein import median_bandwidth, raw_log_density, rbf_kernel, stein_direction, stein_surrogate
@@ -30,6 +30,7 @@ __all__ = [
   "munchausen_bonus",
   "pessimistic",
   "policy_divergence",
+  "rank_weights",
   "raw_log_density",
   "rbf_kernel",
   "residual_temperature",

@@ -45,3 +45,28 @@ def weighted_likelihood(log_prob: Array, log_weight: Array) -> Array:
   Reference: 1806.06920, Eq. 10-11; 1812.02256, Eq. 6.
   """
   return -jnp.sum(jax.lax.stop_gradient(jnp.exp(log_weight)) * log_prob, axis=0)
+
+
+def rank_weights(q: Array) -> Array:
+  """Weights of the E-step that depend on the order of the actions alone: no temperature, and the same at any scale.
+
+    w_n ∝ max(0, log((N + 1)/2) - log rank_n),   rank 1 for the largest Q
+
+  These are the weights of CMA-ES (Hansen 2016, 1604.00772, Eq. 49), of which 1812.02256 takes rank-based weights to be
+  the counterpart; about half of the actions, those below the median, get none.
+
+  Args:
+    q: `[N, B]`, N at least 2.
+
+  Returns:
+    log w `[N, B]`, -inf where w is 0; logsumexp over N is 0.
+
+  Raises:
+    ValueError: fewer than two actions.
+  """
+  n = len(q)
+  if n < 2:
+    raise ValueError(f"ranks need at least two actions a state, got {n}")
+  rank = 1.0 + jnp.argsort(jnp.argsort(-q, axis=0), axis=0)
+  weight = jnp.maximum(jnp.log((n + 1) / 2) - jnp.log(rank), 0.0)
+  return jnp.log(weight / jnp.sum(weight, axis=0))

@@ -59,6 +59,35 @@ def gaussian_proposal(action_size: int, std: float | Array) -> Proposal:
   return propose
 
 
+def ranked(*, samples: int = 20) -> Posterior:
+  """The prior's own actions weighed by the rank of their slow Q̄ alone (`losses.rank_weights`); no parameters, no step.
+
+  log_ratio is log(N w): the divergence from equal weights, a constant. It does not act: `acting_by_prior`.
+
+  Args:
+    samples: N, actions a state.
+
+  Raises:
+    ValueError: fewer than two samples.
+  """
+  if samples < 2:
+    raise ValueError(f"ranks need at least two actions a state, got {samples}")
+
+  def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+    shared: Any = batch.extras.get(POSTERIOR_STREAM)
+    if shared is not None:
+      return shared
+    action = design.prior.proposal(params, batch.obs, key, samples)
+    log_weight = losses.rank_weights(design.value.q_target(params, batch.obs, action))
+    log_ratio = jnp.where(jnp.isfinite(log_weight), log_weight + jnp.log(float(samples)), 0.0)
+    return jax.lax.stop_gradient(Particles(action, log_weight, log_ratio))
+
+  def draw(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+    return particles(design, params, batch, key)
+
+  return Posterior(lambda key: {}, particles, draw, _cannot_act, _cannot_act, lambda batch: ())
+
+
 def boltzmann(proposal: Proposal = prior_proposal, *, samples: int = 50, act_samples: int = 64) -> Posterior:
   """π(a|s) ∝ p(a|s) exp(Q(s, a)/α) by self-normalised importance sampling; no parameters, no step.
 
@@ -173,10 +202,11 @@ def taken(*, share: float = 0.5) -> Posterior:
     drawn = Particles(batch.action[None], (log_weight + rows)[None], log_ratio[None])
     return jax.lax.stop_gradient(drawn)
 
-  def act(*_: Any) -> Any:
-    raise ValueError("actions that were taken cannot choose new ones; wrap this posterior in acting_by_prior")
+  return Posterior(lambda key: {}, particles, lambda *_: (), _cannot_act, _cannot_act, lambda batch: ())
 
-  return Posterior(lambda key: {}, particles, lambda *_: (), act, act, lambda batch: ())
+
+def _cannot_act(*_: Any) -> Any:
+  raise ValueError("this posterior weighs actions and chooses none; wrap it in acting_by_prior")
 
 
 def _members(axis: str | None) -> int:

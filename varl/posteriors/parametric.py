@@ -53,6 +53,7 @@ def direct(
   """
   if samples < 1:
     raise ValueError(f"direct inference draws at least one action a state, got samples={samples}")
+  entropy = "entropy" if group == "actor" else f"{group}_entropy"
 
   def draw(design: Design, params: Params, batch: Batch, key: Key) -> Array:
     return head.noise(key, samples, batch.obs.shape[:-1])
@@ -74,7 +75,7 @@ def direct(
       if not isinstance(moment_penalty, int | float) or moment_penalty:
         policy = head.distribution(network.apply(params[group], batch.obs))
         value = value + moment_penalty * losses.moment_penalty(policy.mean(), policy.stddev())
-      return jnp.mean(value), {"entropy": -jnp.mean(log_prob), "q": jnp.mean(q)}
+      return jnp.mean(value), {entropy: -jnp.mean(log_prob), "q": jnp.mean(q)}
 
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
 
@@ -101,6 +102,7 @@ def enumerated(
     optimizer: for the network's parameters.
     group: the parameter group's name.
   """
+  entropy = "entropy" if group == "actor" else f"{group}_entropy"
 
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
     logits = network.apply(params[group], batch.obs)
@@ -115,8 +117,8 @@ def enumerated(
       alpha = design.temperature.value(params)
       value = losses.expected_divergence(q, every.log_weight, every.log_ratio, alpha)
       weight = jnp.exp(every.log_weight)
-      entropy = -jnp.sum(weight * every.log_weight, axis=0)
-      return jnp.mean(value), {"entropy": jnp.mean(entropy), "q": jnp.mean(jnp.sum(weight * q, axis=0))}
+      of_states = -jnp.sum(weight * every.log_weight, axis=0)
+      return jnp.mean(value), {entropy: jnp.mean(of_states), "q": jnp.mean(jnp.sum(weight * q, axis=0))}
 
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
 

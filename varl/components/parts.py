@@ -1,4 +1,4 @@
-"""What named algorithms share: settings, head, networks, values and posteriors, as their Configs describe them."""
+"""Heads, networks, values, posteriors and designs, as the Configs describe them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,161 +7,17 @@ from typing import Any, Protocol
 import optax
 
 from varl import networks, optimizers, policies, posteriors, priors, temperatures, values
+from varl.components.configs import OnPolicyConfig, PolicyConfig, check
 from varl.design import agent
 from varl.duals import Dual, dual
 from varl.settings import positive, unit_interval
 from varl.types import Agent, Design, Posterior, Prior, Spec, Temperature, Value
 
-_HEADS = {"tanh_gaussian": policies.tanh_gaussian, "gaussian": policies.gaussian}
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-  """The hyper-parameters that every algorithm has, some with defaults of its own; numeric ones may be traced arrays.
-
-  Attributes:
-    learning_rate: Adam's step for all that is learned, unless another one is named for it.
-    decay_updates: length in updates of a cosine decay of the learning rates; 0 keeps them constant.
-    decay_to: the share of the learning rates that remains after it.
-    gamma: the discount a step.
-    reward_scale: multiplies the reward.
-    hidden: the widths of the hidden layers of all networks; none makes them linear, which on one-hot observations is a
-      table.
-    activation: relu, silu, elu, gelu or tanh.
-    layer_norm: LayerNorm before each activation of the values.
-    max_grad_norm: gradients are scaled down to this global norm; 0 leaves them.
-    normalize_observations: running observation moments.
-  """
-
-  learning_rate: float = 3e-4
-  decay_updates: int = 0
-  decay_to: float = 0.0
-  gamma: float = 0.99
-  reward_scale: float = 1.0
-  hidden: tuple[int, ...] = (256, 256)
-  activation: str = "relu"
-  layer_norm: bool = False
-  max_grad_norm: float = 0.0
-  normalize_observations: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class CriticConfig(Config):
-  """`Config` of an algorithm that learns action values from replay.
-
-  Attributes:
-    tau: the rate at which the slow copies follow; 1 copies.
-    critics: members of the critic ensemble.
-    pessimism: "min" over the ensemble, or κ for mean - κ·std.
-  """
-
-  tau: float = 0.005
-  critics: int = 2
-  pessimism: float | str = "min"
-
-
-@dataclasses.dataclass(frozen=True)
-class OnPolicyConfig(Config):
-  """`Config` of an algorithm that learns from its own rollouts, with a state value.
-
-  Attributes:
-    lam: λ of the returns and advantages.
-    value_hidden: the widths of the value's hidden layers; None: those of `hidden`.
-    policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" on the whole line.
-  """
-
-  lam: float = 0.95
-  value_hidden: tuple[int, ...] | None = None
-  policy: str = "tanh_gaussian"
-
-
-@dataclasses.dataclass(frozen=True)
-class GradientConfig(OnPolicyConfig):
-  """`OnPolicyConfig` of a policy gradient.
-
-  Attributes:
-    standardise: whether advantages are centred and divided by their deviation, in each batch.
-  """
-
-  standardise: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class PolicyConfig(CriticConfig):
-  """`CriticConfig` of an algorithm with a policy network, and optionally a state value.
-
-  Attributes:
-    separate_value: whether a state value V is learned beside Q and has the slow copy, or Q itself has it.
-    samples: actions drawn a state, in targets and losses; of discrete actions all are used.
-    policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" on the whole line.
-    moment_penalty: weight of `losses.moment_penalty` in the policy's loss, for continuous actions.
-  """
-
-  separate_value: bool = False
-  samples: int = 1
-  policy: str = "tanh_gaussian"
-  moment_penalty: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class TemperatureConfig:
-  """How a temperature is adapted to an entropy target, or held.
-
-  Attributes:
-    adapt_temperature: whether α follows the entropy target, or stays at its initial value.
-    initial_temperature: α at the start, in reward per nat.
-    entropy_target: H̄ in nats; None takes the algorithm's own rule.
-  """
-
-  adapt_temperature: bool = True
-  initial_temperature: float = 1.0
-  entropy_target: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class TrustRegionConfig:
-  """How a learned prior follows its posterior, and how far from its slow copy.
-
-  Attributes:
-    target_every: updates between two movements of the slow copy.
-    epsilon_mean: ε_μ, what the mean may move between them, in nats a dimension.
-    epsilon_covariance: ε_Σ, the same of the covariance.
-    epsilon_policy: the same of a categorical policy.
-    initial_mean_multiplier, initial_covariance_multiplier, initial_policy_multiplier: α at the start.
-    per_dimension: a multiplier and a budget for each action dimension, or one on their sum.
-    dual_learning_rate: Adam's step for all dual variables, constant.
-  """
-
-  target_every: int = 100
-  epsilon_mean: float = 2.5e-3
-  epsilon_covariance: float = 1e-6
-  epsilon_policy: float = 1e-3
-  initial_mean_multiplier: float = 10.0
-  initial_covariance_multiplier: float = 1000.0
-  initial_policy_multiplier: float = 10.0
-  per_dimension: bool = True
-  dual_learning_rate: float = 1e-2
-
-
-def check(config: Any) -> None:
-  """Checks the fields of `Config`, and those of the other configs here that it extends.
-
-  Raises:
-    ValueError: one is out of range.
-  """
-  positive(config, "learning_rate", "reward_scale")
-  positive(config, "decay_updates", "max_grad_norm", zero=True)
-  unit_interval(config, "gamma", upper_open=True)
-  unit_interval(config, "decay_to")
-  if isinstance(config, CriticConfig):
-    positive(config, "critics", whole=True)
-    unit_interval(config, "tau", lower_open=True)
-  if isinstance(config, OnPolicyConfig):
-    unit_interval(config, "lam")
-  if isinstance(config, TrustRegionConfig):
-    positive(config, "target_every", whole=True)
-    positive(config, "epsilon_mean", "epsilon_covariance", "epsilon_policy", "dual_learning_rate")
-    positive(config, "initial_mean_multiplier", "initial_covariance_multiplier", "initial_policy_multiplier")
+_HEADS = {
+  "tanh_gaussian": policies.tanh_gaussian,
+  "gaussian": policies.gaussian,
+  "full_gaussian": policies.full_gaussian,
+}
 
 
 def head(spec: Spec, policy: str, *, init_std: float = 1.0) -> policies.Head:
@@ -282,17 +138,19 @@ def actor_critic(spec: Spec, config: PolicyConfig, *, regularised: bool) -> tupl
 
 
 def parametric(
-  spec: Spec, config: Any, policy: policies.Head, *, samples: int = 1
+  spec: Spec, config: Any, policy: policies.Head, *, samples: int = 1, group: str = "actor"
 ) -> tuple[networks.Network, Posterior]:
   """A policy network, and the posterior that it is: sampled continuous actions, or all the discrete ones."""
   actor = network(config, spec.observation_size, policy.size)
   if spec.discrete:
-    return actor, posteriors.enumerated(actor, policy, optimizer(config))
-  return actor, posteriors.direct(actor, policy, optimizer(config), samples=samples)
+    return actor, posteriors.enumerated(actor, policy, optimizer(config), group=group)
+  return actor, posteriors.direct(actor, policy, optimizer(config), samples=samples, group=group)
 
 
 def learned_prior(spec: Spec, config: Any, policy: policies.Head, **options: Any) -> Prior:
   """`priors.learned` within the trust region of a `TrustRegionConfig`; `options` are its remaining arguments."""
+  if config.per_dimension and config.policy == "full_gaussian" and not spec.discrete:
+    raise ValueError("a full covariance has no budget a dimension: full_gaussian needs per_dimension=False")
   shape = (spec.action_size,) if config.per_dimension else ()
 
   def bound(part: str, shape: tuple[int, ...]) -> priors.Bound:
@@ -333,6 +191,52 @@ def lambda_value(spec: Spec, config: OnPolicyConfig, **options: Any) -> Value:
   return values.lambda_value(
     of_states, optimizer(config), gamma=config.gamma, lam=config.lam, reward_scale=config.reward_scale, **options
   )
+
+
+def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
+  """The design of an `ImprovementConfig` and `TrustRegionConfig`: a learned prior that follows its own improvement.
+
+  Raises:
+    ValueError: a field out of range, choices that do not go together, or a policy that does not fit the action space.
+  """
+  check(config)
+  positive(config, "samples", whole=True)
+  positive(config, "epsilon", "initial_temperature")
+  positive(config, "action_penalty", zero=True)
+  unit_interval(config, "lam")
+  for name, allowed in (("inference", ("sampled", "parametric")), ("weights", ("boltzmann", "rank"))):
+    if getattr(config, name) not in allowed:
+      raise ValueError(f"{name} is one of {', '.join(allowed)}; got {getattr(config, name)!r}")
+  policy = head(spec, config.policy)
+  if config.weights == "rank" and (spec.discrete or config.inference == "parametric"):
+    raise ValueError("ranks weigh sampled, continuous actions: weights='rank' needs inference='sampled'")
+  if config.action_penalty and (spec.discrete or config.policy == "tanh_gaussian"):
+    raise ValueError("actions of this policy are never out of bounds: action_penalty must be 0")
+  of_prior = priors.every_action(policy) if spec.discrete else priors.samples(config.samples)
+  if config.inference == "parametric":
+    posterior = parametric(spec, config, policy, samples=config.samples, group="improved")[1]
+  elif spec.discrete:
+    posterior = posteriors.softmax(policy)
+  elif config.weights == "rank":
+    posterior = posteriors.ranked(samples=config.samples)
+  else:
+    posterior = posteriors.boltzmann(samples=config.samples)
+  value = q_value(
+    spec,
+    config,
+    policy,
+    regularised=False,
+    target_every=config.target_every,
+    evaluates=of_prior,
+    correction=config.correction,
+    sequence=0 if config.correction == "none" else config.sequence,
+    lam=config.lam,
+  )
+  if config.action_penalty:
+    value = values.out_of_bounds_penalty(value, config.action_penalty)
+  eta = temperatures.fixed(0.0) if config.weights == "rank" else kl_temperature(config)
+  prior = learned_prior(spec, config, policy, tau=config.tau)
+  return Design(prior, posteriors.acting_by_prior(posterior), value, eta, axis)
 
 
 def temperature(config: Any, target: Any) -> Temperature:

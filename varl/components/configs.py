@@ -1,0 +1,186 @@
+"""The hyper-parameters that named algorithms share, and their checks."""
+
+import dataclasses
+from typing import Any
+
+from varl.settings import positive, unit_interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """The hyper-parameters that every algorithm has, some with defaults of its own; numeric ones may be traced arrays.
+
+  Attributes:
+    learning_rate: Adam's step for all that is learned, unless another one is named for it.
+    decay_updates: length in updates of a cosine decay of the learning rates; 0 keeps them constant.
+    decay_to: the share of the learning rates that remains after it.
+    gamma: the discount a step.
+    reward_scale: multiplies the reward.
+    hidden: the widths of the hidden layers of all networks; none makes them linear, which on one-hot observations is a
+      table.
+    activation: relu, silu, elu, gelu or tanh.
+    layer_norm: LayerNorm before each activation of the values.
+    max_grad_norm: gradients are scaled down to this global norm; 0 leaves them.
+    normalize_observations: running observation moments.
+  """
+
+  learning_rate: float = 3e-4
+  decay_updates: int = 0
+  decay_to: float = 0.0
+  gamma: float = 0.99
+  reward_scale: float = 1.0
+  hidden: tuple[int, ...] = (256, 256)
+  activation: str = "relu"
+  layer_norm: bool = False
+  max_grad_norm: float = 0.0
+  normalize_observations: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class CriticConfig(Config):
+  """`Config` of an algorithm that learns action values from replay.
+
+  Attributes:
+    tau: the rate at which the slow copies follow; 1 copies.
+    critics: members of the critic ensemble.
+    pessimism: "min" over the ensemble, or κ for mean - κ·std.
+  """
+
+  tau: float = 0.005
+  critics: int = 2
+  pessimism: float | str = "min"
+
+
+@dataclasses.dataclass(frozen=True)
+class OnPolicyConfig(Config):
+  """`Config` of an algorithm that learns from its own rollouts, with a state value.
+
+  Attributes:
+    lam: λ of the returns and advantages.
+    value_hidden: the widths of the value's hidden layers; None: those of `hidden`.
+    policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" on the whole line.
+  """
+
+  lam: float = 0.95
+  value_hidden: tuple[int, ...] | None = None
+  policy: str = "tanh_gaussian"
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientConfig(OnPolicyConfig):
+  """`OnPolicyConfig` of a policy gradient.
+
+  Attributes:
+    standardise: whether advantages are centred and divided by their deviation, in each batch.
+  """
+
+  standardise: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig(CriticConfig):
+  """`CriticConfig` of an algorithm with a policy network, and optionally a state value.
+
+  Attributes:
+    separate_value: whether a state value V is learned beside Q and has the slow copy, or Q itself has it.
+    samples: actions drawn a state, in targets and losses; of discrete actions all are used.
+    policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" on the whole line.
+    moment_penalty: weight of `losses.moment_penalty` in the policy's loss, for continuous actions.
+  """
+
+  separate_value: bool = False
+  samples: int = 1
+  policy: str = "tanh_gaussian"
+  moment_penalty: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TemperatureConfig:
+  """How a temperature is adapted to an entropy target, or held.
+
+  Attributes:
+    adapt_temperature: whether α follows the entropy target, or stays at its initial value.
+    initial_temperature: α at the start, in reward per nat.
+    entropy_target: H̄ in nats; None takes the algorithm's own rule.
+  """
+
+  adapt_temperature: bool = True
+  initial_temperature: float = 1.0
+  entropy_target: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ImprovementConfig(CriticConfig):
+  """`CriticConfig` of an algorithm that improves a policy by its own actions, reweighed: MPO and its kin.
+
+  Attributes:
+    policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" or, with a full covariance,
+      "full_gaussian" on the whole line (bounded environments clip those; see `action_penalty`).
+    samples: actions of the prior a state, in the E-step and in the value's target; of discrete actions all are used.
+    inference: the E-step: "sampled" (the prior's own actions, weighed by Q) or "parametric" (a second policy network
+      that maximises E[Q] - η KL(π_q ‖ π)).
+    weights: of sampled actions: "boltzmann" (within ε) or "rank" (`losses.rank_weights`; there is no η then).
+    epsilon: ε, the E-step's budget: nats between its policy and the prior.
+    initial_temperature: η at the start, in (scaled) return per nat.
+    action_penalty: weight of `values.out_of_bounds_penalty` in the E-step; for policies that are not squashed.
+    correction: of the value's targets, as `values.q_value`: "none" (one step), "retrace" or "n_step".
+    sequence: transitions a sequence, for a correction; `unroll_length` and `batch_size` are its multiples.
+    lam: λ of "retrace".
+  """
+
+  policy: str = "tanh_gaussian"
+  samples: int = 20
+  inference: str = "sampled"
+  weights: str = "boltzmann"
+  epsilon: float = 0.1
+  initial_temperature: float = 10.0
+  action_penalty: float = 0.0
+  correction: str = "none"
+  sequence: int = 8
+  lam: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrustRegionConfig:
+  """How a learned prior follows its posterior, and how far from its slow copy.
+
+  Attributes:
+    target_every: updates between two movements of the slow copy.
+    epsilon_mean: ε_μ, what the mean may move between them, in nats a dimension.
+    epsilon_covariance: ε_Σ, the same of the covariance.
+    epsilon_policy: the same of a categorical policy.
+    initial_mean_multiplier, initial_covariance_multiplier, initial_policy_multiplier: α at the start.
+    per_dimension: a multiplier and a budget for each action dimension, or one on their sum.
+    dual_learning_rate: Adam's step for all dual variables, constant.
+  """
+
+  target_every: int = 100
+  epsilon_mean: float = 2.5e-3
+  epsilon_covariance: float = 1e-6
+  epsilon_policy: float = 1e-3
+  initial_mean_multiplier: float = 10.0
+  initial_covariance_multiplier: float = 1000.0
+  initial_policy_multiplier: float = 10.0
+  per_dimension: bool = True
+  dual_learning_rate: float = 1e-2
+
+
+def check(config: Any) -> None:
+  """Checks the fields of `Config`, and those of the other configs here that it extends.
+
+  Raises:
+    ValueError: one is out of range.
+  """
+  positive(config, "learning_rate", "reward_scale")
+  positive(config, "decay_updates", "max_grad_norm", zero=True)
+  unit_interval(config, "gamma", upper_open=True)
+  unit_interval(config, "decay_to")
+  if isinstance(config, CriticConfig):
+    positive(config, "critics", whole=True)
+    unit_interval(config, "tau", lower_open=True)
+  if isinstance(config, OnPolicyConfig):
+    unit_interval(config, "lam")
+  if isinstance(config, TrustRegionConfig):
+    positive(config, "target_every", whole=True)
+    positive(config, "epsilon_mean", "epsilon_covariance", "epsilon_policy", "dual_learning_rate")
+    positive(config, "initial_mean_multiplier", "initial_covariance_multiplier", "initial_policy_multiplier")
