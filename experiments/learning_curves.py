@@ -6,8 +6,8 @@
 
 writes `experiments/results/curves/<env>/<algorithm>/`: each seed's metrics and configuration as the run wrote them, and
 `summary.json` (final and best return, the first evaluation at or above the target, and the evaluations below it after
-that); and `experiments/results/curves/<env>/return.png`, `entropy.png` and `temperature.png`, each of all algorithms
-that are recorded there (mean over seeds, band from the lowest to the highest).
+that); and in `experiments/results/curves/<env>/` a picture of each of the `PICTURES`, of all algorithms recorded there
+that have its metric (mean over seeds, band from the lowest to the highest).
 """
 
 import argparse
@@ -24,7 +24,16 @@ from varl import doctor, loggers, plots
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "curves"
 TARGETS = {"inverted_pendulum": 950.0, "cartpole": 475.0}
-PICTURES = {"return": "eval/episode_reward", "entropy": "training/entropy", "temperature": "training/alpha"}
+PICTURES = {
+  "return": "eval/episode_reward",
+  "entropy": "training/entropy",
+  "temperature": "training/alpha",
+  "kl_used": "training/kl_budget_used",
+  "kl_used_mean": "training/mean_multiplier_budget_used",
+  "kl_used_covariance": "training/covariance_multiplier_budget_used",
+  "kl_used_policy": "training/policy_multiplier_budget_used",
+  "effective_samples": "training/effective_samples",
+}
 
 
 def summarise(rows: list[dict[str, Any]], target: float | None) -> dict[str, Any]:
