@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import learning_curves, update_cost
+from experiments import learning_curves, ppo_peer, trust_region_bandits, update_cost
 from varl import loggers
 from varl.agents import iterative_sac, sac
 
@@ -104,3 +104,35 @@ def test_pictures_are_of_the_algorithms_that_have_the_metric(tmp_path, monkeypat
   monkeypatch.setattr(learning_curves.plots, "curves", lambda runs, path, **_: drawn.update({path.name: sorted(runs)}))
   learning_curves.draw(tmp_path, "task")
   assert drawn == {"return.png": ["a", "b"], "temperature.png": ["b"]}
+
+
+# Peers and bandits
+
+
+def test_the_area_is_the_mean_return_above_a_floor():
+  assert ppo_peer.area([(0, 1.0), (10, 3.0), (30, 3.0)], 1.0) == pytest.approx((10 * 1.0 + 20 * 2.0) / 30)
+
+
+def test_trainers_are_compared_by_their_mean_areas():
+  def run(height):
+    return [(0, 0.0), (10, height), (20, height)]
+
+  found = ppo_peer.compare({"varl": [run(4.0), run(8.0)], "brax": [run(3.0), run(3.0)]})
+  assert found["untrained_return"] == 0
+  assert found["ratio_varl_over_brax"] == pytest.approx(2.0)
+  low, high = found["interval"]
+  assert low == pytest.approx(4 / 3)
+  assert high == pytest.approx(8 / 3)
+  assert found["final_returns"]["varl"] == [4.0, 8.0]
+
+
+@pytest.mark.parametrize("m_step", trust_region_bandits.M_STEPS)
+def test_a_plain_fit_narrows_before_it_arrives_and_a_decoupled_one_widens_first(m_step):
+  bandit = trust_region_bandits.BANDITS["sphere"]
+  cost, std, _ = jax.jit(lambda seed: trust_region_bandits.course(bandit, m_step, seed, iterations=60, samples=20))(0)
+  if m_step == "plain":
+    assert std[-1] < 0.02
+    assert cost[-1] > 0.3 * cost[0]
+  else:
+    assert 1.05 * std[0] < std.max()
+    assert cost[-1] < 0.01 * cost[0]
