@@ -329,6 +329,29 @@ def test_an_on_policy_value_says_what_it_lacks():
     regularised.step(design._replace(posterior=posteriors.softmax(HEAD)))
 
 
+def test_advantages_bootstrap_on_true_next_states():
+  """Episodes that end, are cut, or go on: V(s') is of the stored next observation wherever the row after differs."""
+  rng = np.random.default_rng(4)
+  value = values.lambda_value(BASELINE, optax.sgd(1.0), gamma=0.9, lam=0.7, reward_scale=2.0)
+  params = {"value": jnp.float32([0.5, -1.0, 2.0])}
+  for cuts in ([], [(1, 0), (3, 2)], [(4, 1)]):
+    obs = np.float32(rng.normal(size=(6, 3, STATES)))
+    next_obs = np.concatenate([obs[1:], np.float32(rng.normal(size=(1, 3, STATES)))])
+    discount, truncated = np.ones((2, 6, 3), np.float32) * [[[1.0]], [[0.0]]]
+    discount[2, 0] = 0.0
+    next_obs[2, 0] = np.nan  # nobody may look at it
+    for t, b in cuts:
+      truncated[t, b] = 1.0
+      next_obs[t, b] = rng.normal(size=STATES)
+    reward = np.float32(rng.normal(size=(6, 3)))
+    rows = Transition(obs, np.zeros((6, 3), np.int32), reward, discount, next_obs, truncated, {})
+    got = value.prepare(None, params, jax.tree.map(jnp.float32, rows), jax.random.key(0))
+    now, after = obs @ params["value"], next_obs @ params["value"]
+    wanted = returns.gae(2 * reward, discount, truncated, now, after, gamma=0.9, lam=0.7)
+    np.testing.assert_allclose(got["advantage"], wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got["value_target"], wanted + now, rtol=1e-4, atol=1e-5)
+
+
 # The previous policy
 
 

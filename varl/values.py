@@ -257,6 +257,14 @@ def lambda_value(
   def value(params: Params, obs: Observation) -> Array:
     return network.apply(params[group], obs)[..., 0]
 
+  def following(params: Params, transitions: Transition, now: Array) -> Array:
+    """V(s'): of the row after, but at a rollout's end, and where a cut episode's true next state is not in that row."""
+    after = jnp.concatenate([now[1:], value(params, transitions.next_obs[-1:])])
+    cut = transitions.truncated > 0
+    return jax.lax.cond(
+      jnp.any(cut[:-1]), lambda: jnp.where(cut, value(params, transitions.next_obs), after), lambda: after
+    )
+
   def q(params: Params, obs: Observation, action: Array) -> Array:
     raise ValueError("values.lambda_value values states, not actions; a posterior that asks for Q needs values.q_value")
 
@@ -266,7 +274,8 @@ def lambda_value(
       density: Any = design.posterior.log_prob
       own = (params, transitions.obs, transitions.action)
       reward = reward - design.temperature.value(params) * (density(*own) - design.prior.log_prob(*own))
-    now, after = value(params, transitions.obs), value(params, transitions.next_obs)
+    now = value(params, transitions.obs)
+    after = following(params, transitions, now)
     advantage = returns.gae(reward, transitions.discount, transitions.truncated, now, after, gamma=gamma, lam=lam)
     return {"advantage": advantage, "value_target": now + advantage}
 
