@@ -16,6 +16,7 @@ import queue
 import re
 import statistics
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -74,7 +75,7 @@ def brax_ppo() -> Callable[..., Any]:
 
 
 class Peer(NamedTuple):
-  """A trainer that runs one epoch at a time, so that two of them can be measured in alternation.
+  """A trainer, Brax's or varl's, that runs one epoch at a time, so that two of them can be measured in alternation.
 
   Attributes:
     epoch: trains for one epoch and returns the seconds that it took.
@@ -287,6 +288,35 @@ def _stepped(
   answer()
   first_seconds = epoch()
   return Peer(epoch, close, env_steps, updates, first_seconds)
+
+
+def varl_steps(trainer: Any, *, iterations: int, warm_up: int = 0) -> Peer:
+  """varl's trainer as a peer; its first epoch is over, too.
+
+  Args:
+    trainer: a `varl.Trainer`.
+    iterations: in an epoch.
+    warm_up: iterations before the first epoch.
+  """
+  held = {"state": trainer.init(jax.random.key(0))}
+  steps, updates = (
+    iterations * trainer.settings.steps_per_iteration,
+    iterations * trainer.settings.updates_per_iteration,
+  )
+  if warm_up:
+    held["state"], _ = trainer.epoch(held["state"], jnp.int32(warm_up))
+
+  def epoch() -> float:
+    started = time.perf_counter()
+    held["state"], metrics = trainer.epoch(held["state"], jnp.int32(iterations))
+    happened = int(metrics["training/updates"])
+    jax.block_until_ready(held["state"])
+    seconds = time.perf_counter() - started
+    if happened != updates:
+      raise AssertionError(f"{happened} updates, not {updates}")
+    return seconds
+
+  return Peer(epoch, held.clear, steps, updates, epoch())
 
 
 def peak_memory() -> float:

@@ -21,8 +21,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 import varl
@@ -145,50 +143,34 @@ def learning(env: str, seeds: list[int]) -> dict[str, Any]:
   return {"task": task, "seeds": seeds, **compare(curves), "curves": curves}
 
 
-class Ours:
-  """varl's PPO, trained an epoch at a time, as `peers.Peer` is."""
-
-  def __init__(self, env_name: str, num_envs: int, unroll_length: int, epochs: int, iterations: int):
-    settings = varl.Settings(
-      num_timesteps=10**9,
-      num_envs=num_envs,
-      unroll_length=unroll_length,
-      epochs=epochs,
-      batch_size=num_envs // MINIBATCHES * unroll_length,
-      eval_every=iterations * num_envs * unroll_length,
-    )
-    env = varl.envs.make(env_name)
-    agent = ppo.make(varl.envs.spec(env), ppo.Config(learning_rate=3e-4, clip=0.3, temperature=1e-3, **NETWORKS))
-    self._trainer = varl.make_trainer(env, agent, settings)
-    self._state = self._trainer.init(jax.random.key(0))
-    self._iterations = jnp.int32(iterations)
-    self.env_steps, self.updates = settings.eval_every, iterations * settings.updates_per_iteration
-    self.epoch()
-
-  def epoch(self) -> float:
-    started = time.perf_counter()
-    self._state, metrics = self._trainer.epoch(self._state, self._iterations)
-    updates = int(metrics["training/updates"])
-    jax.block_until_ready(self._state)
-    seconds = time.perf_counter() - started
-    if updates != self.updates:
-      raise AssertionError(f"{updates} updates, not {self.updates}")
-    return seconds
+def ours(env_name: str, *, num_envs: int, unroll_length: int, epochs: int, iterations: int) -> peers.Peer:
+  """varl's PPO, trained an epoch at a time."""
+  settings = varl.Settings(
+    num_timesteps=10**9,
+    num_envs=num_envs,
+    unroll_length=unroll_length,
+    epochs=epochs,
+    batch_size=num_envs // MINIBATCHES * unroll_length,
+    eval_every=iterations * num_envs * unroll_length,
+  )
+  env = varl.envs.make(env_name)
+  agent = ppo.make(varl.envs.spec(env), ppo.Config(learning_rate=3e-4, clip=0.3, temperature=1e-3, **NETWORKS))
+  return peers.varl_steps(varl.make_trainer(env, agent, settings), iterations=iterations)
 
 
 def throughput(env: str, rounds: int, num_envs: int = 64, unroll_length: int = 32, epochs: int = 4) -> dict[str, Any]:
   sizes = {"num_envs": num_envs, "unroll_length": unroll_length, "epochs": epochs, "iterations": 4}
   peer = peers.brax_ppo_steps(env, minibatches=MINIBATCHES, **sizes)
-  ours = Ours(env, **sizes)
-  if (ours.env_steps, ours.updates) != (peer.env_steps, peer.updates):
-    raise AssertionError(f"unequal epochs: {ours.env_steps}, {ours.updates} and {peer.env_steps}, {peer.updates}")
+  own = ours(env, **sizes)
+  if (own.env_steps, own.updates) != (peer.env_steps, peer.updates):
+    raise AssertionError(f"unequal epochs: {own.env_steps}, {own.updates} and {peer.env_steps}, {peer.updates}")
   pairs = []
   for index in range(rounds):
     # Who goes first alternates, so that neither always finds the caches as the other left them.
     if index % 2:
-      theirs, mine = peer.epoch(), ours.epoch()
+      theirs, mine = peer.epoch(), own.epoch()
     else:
-      mine, theirs = ours.epoch(), peer.epoch()
+      mine, theirs = own.epoch(), peer.epoch()
     pairs.append((mine, theirs))
   peer.close()
   mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
@@ -197,7 +179,7 @@ def throughput(env: str, rounds: int, num_envs: int = 64, unroll_length: int = 3
     "env": env,
     **sizes,
     "minibatches": MINIBATCHES,
-    "varl_env_steps_per_second": ours.env_steps / mine,
+    "varl_env_steps_per_second": own.env_steps / mine,
     "brax_env_steps_per_second": peer.env_steps / theirs,
     "ratio_varl_over_brax": statistics.median(ratios),
     "ratios": ratios,

@@ -30,37 +30,21 @@ from varl.agents import sac
 ENVS, BATCH, UPDATES, WARM_UP = 64, 256, 16, 8_192
 
 
-class Ours:
-  """varl's SAC, trained an epoch at a time, as `peers.Peer` is."""
-
-  def __init__(self, env_name: str, iterations: int, replay_size: int):
-    settings = varl.Settings(
-      num_timesteps=10**9,
-      num_envs=ENVS,
-      batch_size=BATCH,
-      updates_per_env_step=UPDATES / ENVS,
-      replay_capacity=replay_size,
-      warm_up=WARM_UP,
-      eval_every=iterations * ENVS,
-    )
-    env = varl.envs.make(env_name)
-    self.agent = sac.make(varl.envs.spec(env), sac.Config(learning_rate=3e-4))
-    self._trainer = varl.make_trainer(env, self.agent, settings)
-    self._state = self._trainer.init(jax.random.key(0))
-    self._iterations = jnp.int32(iterations)
-    self._state, _ = self._trainer.epoch(self._state, jnp.int32(settings.warm_up_iterations))
-    self.env_steps, self.updates = iterations * ENVS, iterations * UPDATES
-    self.epoch()
-
-  def epoch(self) -> float:
-    started = time.perf_counter()
-    self._state, metrics = self._trainer.epoch(self._state, self._iterations)
-    updates = int(metrics["training/updates"])
-    jax.block_until_ready(self._state)
-    seconds = time.perf_counter() - started
-    if updates != self.updates:
-      raise AssertionError(f"{updates} updates, not {self.updates}")
-    return seconds
+def ours(env_name: str, iterations: int, replay_size: int) -> tuple[varl.Agent, peers.Peer]:
+  """varl's SAC, trained an epoch at a time."""
+  settings = varl.Settings(
+    num_timesteps=10**9,
+    num_envs=ENVS,
+    batch_size=BATCH,
+    updates_per_env_step=UPDATES / ENVS,
+    replay_capacity=replay_size,
+    warm_up=WARM_UP,
+    eval_every=iterations * ENVS,
+  )
+  env = varl.envs.make(env_name)
+  agent = sac.make(varl.envs.spec(env), sac.Config(learning_rate=3e-4))
+  trainer = varl.make_trainer(env, agent, settings)
+  return agent, peers.varl_steps(trainer, iterations=iterations, warm_up=settings.warm_up_iterations)
 
 
 def update_seconds(agent: varl.Agent, updates: int = 200) -> float:
@@ -100,9 +84,9 @@ def main() -> None:
   args = parser.parse_args()
 
   if args.only == "varl":
-    ours = Ours(args.env, args.iterations, args.replay_size)
+    _, alone = ours(args.env, args.iterations, args.replay_size)
     for _ in range(args.rounds):
-      ours.epoch()
+      alone.epoch()
     print(json.dumps({"peak_mib": peers.peak_memory()}))
     return
   peer = peers.brax_sac_steps(args.env, iterations=args.iterations, replay_size=args.replay_size, warm_up=WARM_UP)
@@ -113,18 +97,18 @@ def main() -> None:
     print(json.dumps({"peak_mib": peers.peak_memory()}))
     return
 
-  ours = Ours(args.env, args.iterations, args.replay_size)
-  spec = ours.agent.spec
+  agent, own = ours(args.env, args.iterations, args.replay_size)
+  spec = agent.spec
   dots = throughput_floor.update_dots(spec.observation_size, spec.action_size, batch_size=BATCH)
   pairs, floors = [], []
   for index in range(args.rounds):
     # Who goes first alternates, so that neither always finds the caches as the other left them.
     if index % 2:
-      theirs, mine = peer.epoch(), ours.epoch()
+      theirs, mine = peer.epoch(), own.epoch()
     else:
-      mine, theirs = ours.epoch(), peer.epoch()
+      mine, theirs = own.epoch(), peer.epoch()
     pairs.append((mine, theirs))
-    floors.append((update_seconds(ours.agent), throughput_floor.dots_seconds(dots, repeats=5)))
+    floors.append((update_seconds(agent), throughput_floor.dots_seconds(dots, repeats=5)))
   peer.close()
   mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
   ratios = sorted(b / a for a, b in pairs)
@@ -133,9 +117,9 @@ def main() -> None:
     "env": args.env,
     "settings": f"{ENVS} environments, batch {BATCH}, 2x256, {UPDATES} updates per {ENVS} environment steps, "
     f"replay {args.replay_size}",
-    "varl_env_steps_per_second": ours.env_steps / mine,
+    "varl_env_steps_per_second": own.env_steps / mine,
     "brax_env_steps_per_second": peer.env_steps / theirs,
-    "varl_updates_per_second": ours.updates / mine,
+    "varl_updates_per_second": own.updates / mine,
     "brax_updates_per_second": peer.updates / theirs,
     "ratio_varl_over_brax": statistics.median(ratios),
     "ratio_min_max": [ratios[0], ratios[-1]],

@@ -6,7 +6,7 @@ regularised λ-returns × temperature fixed. The prior is fitted to the policy's
 
 import dataclasses
 
-from varl import components, posteriors, temperatures
+from varl import components, temperatures
 from varl.settings import positive
 from varl.types import Design, Spec
 
@@ -44,23 +44,16 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   Raises:
     ValueError: a hyper-parameter out of range, or a policy that does not fit the action space.
   """
-  components.check(config)
   positive(config, "temperature", "clip")
-  head = components.head(spec, config.policy)
-  _, policy = components.parametric(spec, config, head)
-  posterior = posteriors.score(
-    policy,
-    components.optimizer(config),
+  return components.policy_gradient(
+    spec,
+    config,
+    temperatures.fixed(config.temperature),
     surrogate=config.surrogate,
     clip=config.clip,
-    standardise=config.standardise,
-  )
-  return Design(
-    components.learned_prior(spec, config, head, group="prior"),
-    posterior,
-    components.lambda_value(spec, config, regularised=True),
-    temperatures.fixed(config.temperature),
-    axis,
+    regularised=True,
+    prior=lambda actor, head: components.learned_prior(spec, config, head, group="prior"),
+    axis=axis,
   )
 
 

@@ -7,7 +7,7 @@ way round and a coefficient that doubles and halves.)
 
 import dataclasses
 
-from varl import components, posteriors, priors
+from varl import components, priors
 from varl.settings import positive
 from varl.types import Design, Spec
 
@@ -40,16 +40,18 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   Raises:
     ValueError: a hyper-parameter out of range, or a policy that does not fit the action space.
   """
-  components.check(config)
   positive(config, "epsilon", "initial_temperature", "dual_learning_rate")
   positive(config, "samples", whole=True)
-  head = components.head(spec, config.policy)
-  network, policy = components.parametric(spec, config, head, samples=config.samples)
-  posterior = posteriors.score(
-    policy, components.optimizer(config), surrogate="ratio", divergence=True, standardise=config.standardise
+  return components.policy_gradient(
+    spec,
+    config,
+    components.kl_temperature(config),
+    surrogate="ratio",
+    divergence=True,
+    samples=config.samples,
+    prior=priors.previous_policy,
+    axis=axis,
   )
-  prior, value = priors.previous_policy(network, head), components.lambda_value(spec, config)
-  return Design(prior, posterior, value, components.kl_temperature(config), axis)
 
 
 make = components.maker(Config, design, components.policy_head)

@@ -6,7 +6,7 @@ temperature fixed.
 
 import dataclasses
 
-from varl import components, posteriors, priors, temperatures
+from varl import components, temperatures
 from varl.settings import positive
 from varl.types import Design, Spec
 
@@ -38,23 +38,10 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   Raises:
     ValueError: a hyper-parameter out of range, or a policy that does not fit the action space.
   """
-  components.check(config)
   positive(config, "temperature", "clip")
-  head = components.head(spec, config.policy)
-  _, policy = components.parametric(spec, config, head)
-  posterior = posteriors.score(
-    policy,
-    components.optimizer(config),
-    surrogate=config.surrogate,
-    clip=config.clip,
-    standardise=config.standardise,
-  )
-  return Design(
-    priors.uniform(head),
-    posterior,
-    components.lambda_value(spec, config, regularised=True),
-    temperatures.fixed(config.temperature),
-    axis,
+  alpha = temperatures.fixed(config.temperature)
+  return components.policy_gradient(
+    spec, config, alpha, surrogate=config.surrogate, clip=config.clip, regularised=True, axis=axis
   )
 
 

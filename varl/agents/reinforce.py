@@ -6,7 +6,7 @@ temperature fixed: the weight of the entropy's gradient.
 
 import dataclasses
 
-from varl import components, posteriors, priors, temperatures
+from varl import components, temperatures
 from varl.settings import positive
 from varl.types import Design, Spec
 
@@ -35,16 +35,9 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   Raises:
     ValueError: a hyper-parameter out of range, or a policy that does not fit the action space.
   """
-  components.check(config)
   positive(config, "temperature", zero=True)
-  head = components.head(spec, config.policy)
-  _, policy = components.parametric(spec, config, head)
-  posterior = posteriors.score(
-    policy, components.optimizer(config), surrogate="score", divergence=True, standardise=config.standardise
-  )
-  return Design(
-    priors.uniform(head), posterior, components.lambda_value(spec, config), temperatures.fixed(config.temperature), axis
-  )
+  bonus = temperatures.fixed(config.temperature)
+  return components.policy_gradient(spec, config, bonus, surrogate="score", divergence=True, axis=axis)
 
 
 make = components.maker(Config, design, components.policy_head)

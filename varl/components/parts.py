@@ -193,6 +193,49 @@ def lambda_value(spec: Spec, config: OnPolicyConfig, **options: Any) -> Value:
   )
 
 
+def policy_gradient(
+  spec: Spec,
+  config: Any,
+  temperature: Temperature,
+  *,
+  surrogate: str,
+  clip: Any = 0.2,
+  divergence: bool = False,
+  regularised: bool = False,
+  samples: int = 1,
+  prior: Callable[[networks.Network, policies.Head], Prior] | None = None,
+  axis: str | None = None,
+) -> Design:
+  """The design of a `GradientConfig`: a policy network that follows `posteriors.score`.
+
+  Args:
+    spec: the environment's sizes.
+    config: the algorithm's.
+    temperature: the price of divergence from the prior.
+    surrogate, clip, divergence: as `posteriors.score`.
+    regularised: whether the return pays for the divergence.
+    samples: actions a state by which the divergence of continuous policies is estimated.
+    prior: makes it from the policy's network and head; None: uniform.
+    axis: the mapped axis, on several devices.
+
+  Raises:
+    ValueError: a field out of range, or a policy that does not fit the action space.
+  """
+  check(config)
+  policy = head(spec, config.policy)
+  actor, acting = parametric(spec, config, policy, samples=samples)
+  posterior = posteriors.score(
+    acting,
+    optimizer(config),
+    surrogate=surrogate,
+    clip=clip,
+    divergence=divergence,
+    standardise=config.standardise,
+  )
+  of_policy = priors.uniform(policy) if prior is None else prior(actor, policy)
+  return Design(of_policy, posterior, lambda_value(spec, config, regularised=regularised), temperature, axis)
+
+
 def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
   """The design of an `ImprovementConfig` and `TrustRegionConfig`: a learned prior that follows its own improvement.
 
