@@ -58,7 +58,8 @@ class OnPolicyConfig(Config):
   Attributes:
     lam: λ of the returns and advantages.
     value_hidden: the widths of the value's hidden layers; None: those of `hidden`.
-    policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" on the whole line.
+    policy: for continuous actions, "tanh_gaussian" where they are bounded; "gaussian", or with a full covariance
+      "full_gaussian", on the whole line.
   """
 
   lam: float = 0.95
@@ -84,7 +85,8 @@ class PolicyConfig(CriticConfig):
   Attributes:
     separate_value: whether a state value V is learned beside Q and has the slow copy, or Q itself has it.
     samples: actions drawn a state, in targets and losses; of discrete actions all are used.
-    policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" on the whole line.
+    policy: for continuous actions, "tanh_gaussian" where they are bounded; "gaussian", or with a full covariance
+      "full_gaussian", on the whole line.
     moment_penalty: weight of `losses.moment_penalty` in the policy's loss, for continuous actions.
   """
 
