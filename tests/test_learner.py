@@ -163,8 +163,7 @@ def one_of_each():
   return Transition(obs, jnp.zeros((3, 1)), jnp.zeros(3), jnp.zeros(3), obs, jnp.zeros(3), {})
 
 
-def test_eight_devices_learn_as_one_of_the_same_rows(point_mass):
-  """Each device's rows differ, so the comparison is of what must agree: parameters on all devices, and counts."""
+def test_eight_devices_hold_the_same_parameters_and_count_all_rows(point_mass):
   settings = dataclasses.replace(SETTINGS, num_devices=8, batch_size=16, eval_episodes=8)
   trainer = make_trainer(point_mass, ppo.make(spec_of(point_mass), CONFIG, axis=AXIS), settings)
   state = trainer.init(jax.random.key(0))

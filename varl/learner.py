@@ -69,9 +69,7 @@ def from_replay(agent: Agent, settings: Settings, row: Transition) -> Learner:
     key: Key,
     warm: Array | bool,
   ) -> tuple[AgentState, replay.ReplayState, Metrics]:
-    rows, whole = (
-      (_sequences(transitions, valid, length)) if agent.sequence else (_flat(transitions), valid.reshape(-1))
-    )
+    rows, whole = _sequences(transitions, valid, length) if agent.sequence else (_flat(transitions), valid.reshape(-1))
     ring = memory.add(ring, rows, whole)
 
     def one(agent_state: AgentState, inputs: tuple[Transition, Key]) -> tuple[AgentState, Metrics]:

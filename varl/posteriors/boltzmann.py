@@ -82,10 +82,7 @@ def ranked(*, samples: int = 20) -> Posterior:
     log_ratio = jnp.where(jnp.isfinite(log_weight), log_weight + jnp.log(float(samples)), 0.0)
     return jax.lax.stop_gradient(Particles(action, log_weight, log_ratio))
 
-  def draw(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
-    return particles(design, params, batch, key)
-
-  return Posterior(lambda key: {}, particles, draw, _cannot_act, _cannot_act, lambda batch: ())
+  return Posterior(lambda key: {}, particles, particles, _cannot_act, _cannot_act, lambda batch: ())
 
 
 def boltzmann(proposal: Proposal = prior_proposal, *, samples: int = 50, act_samples: int = 64) -> Posterior:
@@ -114,9 +111,6 @@ def boltzmann(proposal: Proposal = prior_proposal, *, samples: int = 50, act_sam
       return shared
     return weigh(design, params, batch.obs, *proposal(design, params, batch.obs, key, samples))
 
-  def draw(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
-    return particles(design, params, batch, key)
-
   def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     propose_key, choose_key = jax.random.split(key)
     action, log_proposal = proposal(design, params, obs, propose_key, act_samples)
@@ -131,7 +125,7 @@ def boltzmann(proposal: Proposal = prior_proposal, *, samples: int = 50, act_sam
     action, _ = proposal(design, params, obs, jax.random.key(0), act_samples)
     return best(design, params, obs, action), carry, {}
 
-  return Posterior(lambda key: {}, particles, draw, act, mode, lambda batch: ())
+  return Posterior(lambda key: {}, particles, particles, act, mode, lambda batch: ())
 
 
 def softmax(head: Head) -> Posterior:
@@ -193,6 +187,9 @@ def taken(*, share: float = 0.5) -> Posterior:
     raise ValueError(f"the share of rows that are followed lies in (0, 1], got {share}")
 
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+    shared: Any = batch.extras.get(POSTERIOR_STREAM)
+    if shared is not None:
+      return shared
     if "advantage" not in batch.extras:
       raise ValueError(f"no advantages in the batch's extras {sorted(batch.extras)}; use values.lambda_value")
     advantage, eta = batch.extras["advantage"], design.temperature.value(params)
@@ -202,7 +199,7 @@ def taken(*, share: float = 0.5) -> Posterior:
     drawn = Particles(batch.action[None], (log_weight + rows)[None], log_ratio[None])
     return jax.lax.stop_gradient(drawn)
 
-  return Posterior(lambda key: {}, particles, lambda *_: (), _cannot_act, _cannot_act, lambda batch: ())
+  return Posterior(lambda key: {}, particles, particles, _cannot_act, _cannot_act, lambda batch: ())
 
 
 def _cannot_act(*_: Any) -> Any:

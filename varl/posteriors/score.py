@@ -9,7 +9,7 @@ import optax
 
 from varl import losses
 from varl.step import POSTERIOR_STREAM, descend, stream_key
-from varl.types import Array, ArrayTree, Batch, Design, Key, Metrics, Params, Posterior, State, TrainStep
+from varl.types import Array, ArrayTree, Batch, Design, Key, Metrics, Params, Particles, Posterior, State, TrainStep
 
 SURROGATES = ("score", "ratio", "clip")
 
@@ -76,8 +76,7 @@ def score(
         value = value + losses.expected_divergence(
           jnp.zeros_like(drawn.log_ratio), drawn.log_weight, drawn.log_ratio, price
         )
-      own = drawn.log_ratio + design.prior.log_prob(params, batch.obs, drawn.action)
-      metrics["entropy"] = -jnp.mean(jnp.sum(jnp.exp(drawn.log_weight) * own, axis=0))
+      metrics["entropy"] = _entropy(design, params, batch, drawn)
       return jnp.mean(value), metrics
 
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
@@ -172,12 +171,11 @@ def natural(
       share = jnp.where(found, share, 0.0)
       new = moved(share)
       drawn = policy.particles(design, params, batch, stream_key(key, POSTERIOR_STREAM))
-      own = drawn.log_ratio + design.prior.log_prob(params, batch.obs, drawn.action)
       metrics = {
         "policy_kl": kl(new),
         "policy_step": share,
         "surrogate_gain": surrogate(new) - before,
-        "entropy": -jnp.mean(jnp.sum(jnp.exp(drawn.log_weight) * own, axis=0)),
+        "entropy": _entropy(design, params, batch, drawn),
       }
       return {**params, group: new}, state, mean(metrics)
 
@@ -205,6 +203,12 @@ def _density(policy: Posterior) -> Any:
   if policy.log_prob is None:
     raise ValueError("a policy gradient needs a policy with a density; use posteriors.direct or posteriors.enumerated")
   return policy.log_prob
+
+
+def _entropy(design: Design, params: Params, batch: Batch, drawn: Particles) -> Array:
+  """Of the policy at the batch's states, from its own particles."""
+  log_prob = drawn.log_ratio + design.prior.log_prob(params, batch.obs, drawn.action)
+  return -jnp.mean(jnp.sum(jnp.exp(drawn.log_weight) * log_prob, axis=0))
 
 
 def _dot(a: ArrayTree, b: ArrayTree) -> Array:
