@@ -9,7 +9,8 @@ trained agent meets when it acts:
 
 - the objective J̃ by inference iteration, of as many iterations as `--shown` (Fig. 2; the network is iterated on beyond
   the number that it was trained with, which is marked);
-- the amortisation gap of each agent on its own critic, against gradient ascent on each state's policy itself;
+- the amortisation gap of each agent on its own critic, against gradient ascent on each state's policy itself, and the
+  iterative agent's by iteration likewise;
 - the same where only the inference differs: on the iterative agent's critic, held fixed, a direct and an iterative
   network are trained anew, with the same hidden layers, samples, updates and states, and judged at other states;
 - the time of one update relative to SAC's, beside the ratio of multiplications that the two imply.
@@ -195,9 +196,11 @@ def draw_improvement(by_seed: np.ndarray, trained_with: int, path: pathlib.Path)
   figure.savefig(path, format="png", dpi=150)
 
 
-def draw_gaps(gaps: dict[str, dict[str, float]], path: pathlib.Path) -> None:
-  figure, axes = _figure(1)
-  panel = axes[0]
+def draw_gaps(
+  gaps: dict[str, dict[str, float]], by_iteration: list[dict[str, float]], direct: dict[str, float], path: pathlib.Path
+) -> None:
+  """Left: one gap an agent. Right: the iterative agent's own by iteration, beside SAC's on its own critic."""
+  figure, (panel, right) = _figure(2)
   names = list(gaps)
   for place, name in enumerate(names):
     half = gaps[name]["half_width"]
@@ -206,6 +209,17 @@ def draw_gaps(gaps: dict[str, dict[str, float]], path: pathlib.Path) -> None:
   panel.set_xlim(-0.5, len(names) - 0.5)
   panel.axhline(0.0, color="0.6", linewidth=1.0)
   panel.set_ylabel("amortisation gap (return), 95 % interval")
+  means, halves = (np.array([gap[part] for gap in by_iteration]) for part in ("mean", "half_width"))
+  right.errorbar(
+    range(len(means)), means, yerr=None if np.isnan(halves).any() else halves, fmt="o-", capsize=3, markersize=3.5
+  )
+  right.axhline(direct["mean"], color="C1", linewidth=1.0, label="SAC, own critic")
+  if not np.isnan(direct["half_width"]):
+    low, high = direct["mean"] - direct["half_width"], direct["mean"] + direct["half_width"]
+    right.axhspan(low, high, color="C1", alpha=0.15)
+  right.set_ylim(bottom=0.0)
+  right.set_xlabel("inference iterations of iterative SAC, own critic")
+  right.legend(frameon=False)
   figure.savefig(path, format="png", dpi=150)
 
 
@@ -308,21 +322,28 @@ def main() -> None:
     "refitted iterative": "iterative,\none fixed critic",
     "refitted direct": "direct,\none fixed critic",
   }
+  optima = [gap["optimum"] for gap in gaps["iterative_sac"]]
+  gap_by_iteration = [
+    interval([optimum - reached for optimum, reached in zip(optima, column, strict=True)])
+    for column in zip(*curves, strict=True)
+  ]
   summary = {
     "command": " ".join(["python -m experiments.iterative_inference", *sys.argv[1:]]),
     "env": args.env,
     "runs": records,
     "gap": {name: over_seeds(each) for name, each in gaps.items()},
     "interval_over": "seeds" if len(args.seeds) > 1 else "states",
+    "gap_by_iteration": gap_by_iteration,
     "objective_by_iteration": np.mean(curves, axis=0).tolist(),
     "trained_iterations": configs["iterative_sac"].inference_iterations,
     **doctor.device_summary(),
   }
   (results / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
   draw_improvement(np.asarray(curves), summary["trained_iterations"], results / "improvement.png")
-  draw_gaps({labels[name]: gap for name, gap in summary["gap"].items()}, results / "gap.png")
+  named = {labels[name]: gap for name, gap in summary["gap"].items()}
+  draw_gaps(named, gap_by_iteration, summary["gap"]["sac"], results / "gap.png")
   plots.curves({LABELS[name]: runs for name, runs in outs.items()}, results / "curves.png", title=args.env)
-  print(json.dumps({key: summary[key] for key in ("gap", "objective_by_iteration")}, indent=1))
+  print(json.dumps({key: summary[key] for key in ("gap", "gap_by_iteration", "objective_by_iteration")}, indent=1))
   print(f"written to {results}")
 
 
