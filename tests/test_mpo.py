@@ -144,4 +144,4 @@ def test_sequences_that_do_not_fit():
   with pytest.raises(ValueError, match="needs a value of single transitions"):
     varl.agent(design._replace(temperature=residual), spec(env), policies.categorical(3))
   with pytest.raises(ValueError, match="regularised must be False"):
-    values.q_value(None, None, correction="retrace", sequence=4)
+    values.q_value(None, None, correction=values.retrace(4))

@@ -11,7 +11,7 @@ from varl import losses, policies
 from varl.duals import Dual
 from varl.networks import Network
 from varl.policies import Head
-from varl.step import POSTERIOR_STREAM, chain, copy, descend, every, joint, stream_key, track
+from varl.step import POSTERIOR_STREAM, chain, copy, descend, entropy_metric, every, joint, stream_key, track
 from varl.types import Array, Batch, Design, Key, Metrics, Observation, Params, Particles, Prior, TrainStep
 
 
@@ -146,7 +146,7 @@ def learned(
   if set(bounds) != set(parts):
     raise ValueError(f"this head's policy has the parts {sorted(parts)}, but there are bounds for {sorted(bounds)}")
   target, multipliers = f"target_{group}", f"{group}_bounds"
-  entropy = "entropy" if group == "actor" else f"{group}_entropy"
+  entropy = entropy_metric(group)
   summed = {part for part, bound in bounds.items() if jax.eval_shape(bound.multiplier.init).ndim == 0}
   follow = track(group, into=target, rate=tau)
   if target_every != 1:

@@ -29,6 +29,11 @@ SIDE = "side"
 """Where among a batch's extras its `types.SideBatch` is; also the noise stream that it is drawn with."""
 
 
+def entropy_metric(group: str) -> str:
+  """What a policy's entropy is called among the metrics: that of "actor" plainly, others by their group."""
+  return "entropy" if group == "actor" else f"{group}_entropy"
+
+
 def stream_key(key: Key, stream: str) -> Key:
   """The key of a named noise stream: the same name gives the same key, whatever else is in the step."""
   return jax.random.fold_in(key, zlib.crc32(stream.encode()))

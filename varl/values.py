@@ -1,7 +1,8 @@
 """Values: what actions are worth, and how that is learned."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,55 @@ from varl.types import (
   Value,
 )
 
-CORRECTIONS = ("none", "retrace", "n_step")
+
+class Correction(NamedTuple):
+  """How `q_value` makes its targets along sequences from replay, in place of one step: `retrace` or `n_step`.
+
+  Attributes:
+    sequence: transitions a sequence; targets near its end look less far ahead.
+    target: `((reward, discount, truncated), next_value, taken, gamma) -> [T, ...]`, where taken() is (Q̄(s, a), log ρ)
+      of the actions taken: log ρ is of the policy that is evaluated against the behaviour.
+  """
+
+  sequence: int
+  target: Callable[[tuple[Array, Array, Array], Array, Callable[[], tuple[Array, Array]], float | Array], Array]
+
+
+def retrace(sequence: int, lam: float | Array = 1.0) -> Correction:
+  """λ-returns, cut where the policy does what the behaviour would rather not (1606.02647; `returns.retrace`).
+
+  Raises:
+    ValueError: sequences shorter than 2, or a concrete λ outside [0, 1].
+  """
+  if isinstance(lam, int | float) and not 0.0 <= lam <= 1.0:
+    raise ValueError(f"lam lies in [0, 1], got {lam}")
+
+  def target(row: Any, next_value: Array, taken: Any, gamma: float | Array) -> Array:
+    reward, discount, truncated = row
+    q, log_rho = taken()
+    return returns.retrace(reward, discount, truncated, q, next_value, log_rho, gamma=gamma, lam=lam)
+
+  return Correction(_length(sequence), target)
+
+
+def n_step(sequence: int) -> Correction:
+  """Returns of as many rewards as the sequence has left, as if all of it were the policy's own (`n_step_return`).
+
+  Raises:
+    ValueError: sequences shorter than 2.
+  """
+
+  def target(row: Any, next_value: Array, taken: Any, gamma: float | Array) -> Array:
+    reward, discount, truncated = row
+    return returns.n_step_return(reward, discount, truncated, next_value, gamma=gamma, n=sequence)
+
+  return Correction(_length(sequence), target)
+
+
+def _length(sequence: int) -> int:
+  if sequence < 2:
+    raise ValueError(f"a correction takes sequences of at least 2 transitions, got {sequence}")
+  return sequence
 
 
 def q_value(
@@ -40,9 +89,7 @@ def q_value(
   regularised: bool = True,
   reward_scale: float | Array = 1.0,
   evaluates: Callable[[Design, Params, Batch, Key], Particles] | None = None,
-  correction: str = "none",
-  sequence: int = 0,
-  lam: float | Array = 1.0,
+  correction: Correction | None = None,
   group: str = "critic",
 ) -> Value:
   """An ensemble of action values with a slow target copy (1812.05905, Eq. 5-6).
@@ -50,8 +97,8 @@ def q_value(
     y = c r + γ m V(s'),   V(s') = Σ_n w_n (Q̄(s', a_n) - α log_ratio_n),   a_n from the posterior at s'
     L = mean over the batch of Σ_i ½ (Q_i(s, a) - y)²,   θ̄ ← (1 - τ) θ̄ + τ θ
 
-  where Q̄ is the pessimistic reduction of the target ensemble, and m = 1 - terminated. With a correction y is
-  `returns.retrace` or `returns.n_step_return` of Q̄ along sequences from replay, towards their ends shorter.
+  where Q̄ is the pessimistic reduction of the target ensemble, and m = 1 - terminated. With a correction y is its
+  target, of Q̄ along sequences from replay.
 
   Args:
     critic: an ensemble (`networks.action_in` for continuous, `networks.action_out` for discrete actions).
@@ -65,26 +112,16 @@ def q_value(
     reward_scale: c, multiplies the reward.
     evaluates: `(design, params, batch, key) -> Particles` at `batch.obs`, the policy whose value this is; by default
       the posterior. `priors.samples` and `priors.every_action` evaluate the prior, as MPO does.
-    correction: "none" (one step), "retrace" (λ-returns, cut where π does what the behaviour would rather not:
-      1606.02647; the policy is that of `evaluates`) or "n_step" (of as many rewards as the sequence has left, as if all
-      of it were the policy's own).
-    sequence: transitions a sequence, for a correction; else 0.
-    lam: λ of "retrace".
+    correction: `retrace` or `n_step`, of the policy of `evaluates`; None is one step.
     group: the parameter group's name; its copy is "target_<group>".
 
   Raises:
-    ValueError: a concrete γ outside [0, 1), τ outside (0, 1], or λ outside [0, 1]; an unknown pessimism or correction;
-      a correction without sequences, or of a regularised value.
+    ValueError: a concrete γ outside [0, 1) or τ outside (0, 1]; an unknown pessimism; a correction of a regularised
+      value.
   """
   _check(gamma, pessimism)
-  if correction not in CORRECTIONS:
-    raise ValueError(f"correction is one of {', '.join(CORRECTIONS)}; got {correction!r}")
-  if (correction == "none") != (sequence == 0) or sequence < 0 or sequence == 1:
-    raise ValueError(f"a correction takes sequences of at least 2, and only it does; got {correction!r}, {sequence}")
-  if sequence and regularised:
+  if correction is not None and regularised:
     raise ValueError("a correction is of the plain return: regularised must be False")
-  if isinstance(lam, int | float) and not 0.0 <= lam <= 1.0:
-    raise ValueError(f"lam lies in [0, 1], got {lam}")
   target = f"target_{group}"
   follow = track(group, into=target, rate=tau)
   if target_every != 1:
@@ -107,21 +144,22 @@ def q_value(
     next_q = q_target(params, batch.next_obs, drawn.action)
     return losses.soft_value(next_q, drawn.log_weight, drawn.log_ratio, alpha)
 
-  def prepare(design: Design, params: Params, transitions: Transition, key: Key) -> Extras:
-    next_value = following_value(design, params, transitions, key, 0.0)
-    row = (reward_scale * transitions.reward, transitions.discount, transitions.truncated)
-    if correction == "n_step":
-      return {"value_target": returns.n_step_return(*row, next_value, gamma=gamma, n=sequence)}
-    density: Any = design.posterior.log_prob if evaluates is None else design.prior.log_prob
-    if density is None:
-      raise ValueError("retrace needs a policy with a density, such as posteriors.direct or a prior that is evaluated")
-    taken = (params, transitions.obs, transitions.action)
-    log_rho = density(*taken) - transitions.extras["log_prob"]
-    target = returns.retrace(*row, q_target(*taken), next_value, log_rho, gamma=gamma, lam=lam)
-    return {"value_target": target}
+  def corrected(correction: Correction, design: Design, params: Params, sequences: Transition, key: Key) -> Extras:
+    def taken() -> tuple[Array, Array]:
+      density: Any = design.posterior.log_prob if evaluates is None else design.prior.log_prob
+      if density is None:
+        raise ValueError(
+          "retrace needs a policy with a density, such as posteriors.direct or a prior that is evaluated"
+        )
+      own = (params, sequences.obs, sequences.action)
+      return q_target(*own), density(*own) - sequences.extras["log_prob"]
+
+    row = (reward_scale * sequences.reward, sequences.discount, sequences.truncated)
+    next_value = following_value(design, params, sequences, key, 0.0)
+    return {"value_target": correction.target(row, next_value, taken, gamma)}
 
   def regression(design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float) -> tuple[Array, Array]:
-    if sequence:
+    if correction is not None:
       return critic.apply(params[group], batch.obs, batch.action), batch.extras["value_target"]
     next_value = following_value(design, params, batch, key, alpha)
     y = losses.discounted_target(reward_scale * batch.reward, batch.discount, next_value, gamma)
@@ -139,9 +177,10 @@ def q_value(
 
     return chain(descend(group, loss, optimizer, axis=design.axis), follow)
 
-  if sequence:
-    return Value(init, q, q_target, step, prepare=prepare, sequence=sequence)
-  return Value(init, q, q_target, step, backup)
+  if correction is None:
+    return Value(init, q, q_target, step, backup)
+  prepare = functools.partial(corrected, correction)
+  return Value(init, q, q_target, step, prepare=prepare, sequence=correction.sequence)
 
 
 def state_value(

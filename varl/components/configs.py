@@ -125,7 +125,7 @@ class ImprovementConfig(CriticConfig):
     epsilon: ε, the E-step's budget: nats between its policy and the prior.
     initial_temperature: η at the start, in (scaled) return per nat.
     action_penalty: weight of `values.out_of_bounds_penalty` in the E-step; for policies that are not squashed.
-    correction: of the value's targets, as `values.q_value`: "none" (one step), "retrace" or "n_step".
+    correction: of the value's targets: "none" (one step), "retrace" or "n_step" (`values.retrace`, `values.n_step`).
     sequence: transitions a sequence, for a correction; `unroll_length` and `batch_size` are its multiples.
     lam: λ of "retrace".
   """

@@ -247,7 +247,11 @@ def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
   positive(config, "epsilon", "initial_temperature")
   positive(config, "action_penalty", zero=True)
   unit_interval(config, "lam")
-  for name, allowed in (("inference", ("sampled", "parametric")), ("weights", ("boltzmann", "rank"))):
+  for name, allowed in (
+    ("inference", ("sampled", "parametric")),
+    ("weights", ("boltzmann", "rank")),
+    ("correction", ("none", "retrace", "n_step")),
+  ):
     if getattr(config, name) not in allowed:
       raise ValueError(f"{name} is one of {', '.join(allowed)}; got {getattr(config, name)!r}")
   policy = head(spec, config.policy)
@@ -264,6 +268,11 @@ def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
     posterior = posteriors.ranked(samples=config.samples)
   else:
     posterior = posteriors.boltzmann(samples=config.samples)
+  correction = None
+  if config.correction == "retrace":
+    correction = values.retrace(config.sequence, config.lam)
+  elif config.correction == "n_step":
+    correction = values.n_step(config.sequence)
   value = q_value(
     spec,
     config,
@@ -271,9 +280,7 @@ def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
     regularised=False,
     target_every=config.target_every,
     evaluates=of_prior,
-    correction=config.correction,
-    sequence=0 if config.correction == "none" else config.sequence,
-    lam=config.lam,
+    correction=correction,
   )
   if config.action_penalty:
     value = values.out_of_bounds_penalty(value, config.action_penalty)

@@ -10,7 +10,7 @@ import optax
 from varl import losses, policies
 from varl.networks import Network
 from varl.policies import Head
-from varl.step import POSTERIOR_STREAM, descend
+from varl.step import POSTERIOR_STREAM, descend, entropy_metric
 from varl.types import (
   Array,
   Batch,
@@ -53,7 +53,7 @@ def direct(
   """
   if samples < 1:
     raise ValueError(f"direct inference draws at least one action a state, got samples={samples}")
-  entropy = "entropy" if group == "actor" else f"{group}_entropy"
+  entropy = entropy_metric(group)
 
   def draw(design: Design, params: Params, batch: Batch, key: Key) -> Array:
     return head.noise(key, samples, batch.obs.shape[:-1])
@@ -102,7 +102,7 @@ def enumerated(
     optimizer: for the network's parameters.
     group: the parameter group's name.
   """
-  entropy = "entropy" if group == "actor" else f"{group}_entropy"
+  entropy = entropy_metric(group)
 
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
     logits = network.apply(params[group], batch.obs)
