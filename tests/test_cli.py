@@ -93,6 +93,12 @@ def test_bad_flags(arguments, message):
   assert len(done.stderr.strip().splitlines()) <= 2
 
 
+def test_a_flag_that_would_go_unheeded():
+  done = varl("train", "ppo", "--env", "inverted_pendulum", "--warm-up", "100", "--epochs", "2")
+  assert done.returncode == 2, done.stderr
+  assert "warm_up cannot be set for an algorithm that learns from rollouts" in done.stderr
+
+
 def test_light_commands_and_mistyped_names_import_no_jax():
   """Not a timed test: what makes an answer slow is the import of JAX or Brax, and that can be seen."""
   mistyped = (["train", "sca", "--env", "ant"], ["train", "sac", "--env", "halfcheeta"], ["tran"])

@@ -5,6 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import pytest
 
+from varl import configure
 from varl.settings import RESETS, Settings, nearest, positive, unit_interval
 
 WHOLE = (
@@ -157,3 +158,12 @@ def test_nearest():
   assert nearest("num_env", ["num_envs", "reset"]) == "; did you mean 'num_envs'?"
   assert nearest("polo", ["pool", "polos"]) == "; did you mean 'polos' or 'pool'?"
   assert nearest("xyzzy", ["num_envs"]) == ""
+
+
+def test_settings_that_follow_from_epochs_are_not_given():
+  with pytest.raises(ValueError, match="replay_capacity, warm_up cannot be set"):
+    configure.resolve("ppo", "inverted_pendulum", replay_capacity=10_000, warm_up=100)
+  run = configure.resolve("ppo", "inverted_pendulum", epochs=2)
+  again = configure.resolve("ppo", "inverted_pendulum", preset=False, **dataclasses.asdict(run.settings))
+  assert again.settings == run.settings  # what they came to may be given again
+  assert configure.resolve("sac", "inverted_pendulum", warm_up=100).settings.warm_up == 100

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from varl import __version__, agents
 from varl.envs import catalog, registry
+from varl.settings import check_given
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,6 +157,8 @@ def _flags(run: Any, rest: list[str]) -> Any:
     if error.code:
       raise ValueError(_plain(errors.getvalue())) from None
     raise
+  given = [token.removeprefix("--").partition("=")[0].replace("-", "_") for token in rest if token.startswith("--")]
+  check_given(given, parsed.settings)
   return run._replace(config=parsed.config, settings=parsed.settings)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from varl import agents, presets
 from varl.envs import catalog
-from varl.settings import Settings, nearest
+from varl.settings import Settings, check_given, nearest
 
 SCHEMA = 1
 FILE = "config.json"
@@ -60,7 +60,9 @@ def resolve(
       raise ValueError(f"neither {algorithm} nor the loop has a setting {name!r}{nearest(name, hyper | loop)}")
   values = {**(presets.preset(algorithm, catalog.short_name(env)) if preset else {}), **overrides}
   config = agents.config_from(module, {k: v for k, v in values.items() if k in hyper})
-  return RunConfig(algorithm, env, backend, seed, config, Settings(**{k: v for k, v in values.items() if k in loop}))
+  settings = Settings(**{k: v for k, v in values.items() if k in loop})
+  check_given([name for name in overrides if name in loop and overrides[name] != getattr(settings, name)], settings)
+  return RunConfig(algorithm, env, backend, seed, config, settings)
 
 
 def write(out: str | os.PathLike[str], run: RunConfig, machine: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 RESETS = ("pool", "fresh", "cached")
+FOLLOWS = ("updates_per_env_step", "replay_capacity", "warm_up")
+"""The settings that follow from `epochs`, where there are any."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Settings:
     action_repeat: environment steps an action is held for.
     unroll_length: actions an environment takes between two rounds of updates.
     epochs: for algorithms that learn from the latest rollout alone: passes over it, in minibatches of `batch_size`.
-      `updates_per_env_step`, `replay_capacity` and `warm_up` then follow: what the passes come to, one rollout, none.
+      `updates_per_env_step`, `replay_capacity` and `warm_up` then follow, whatever they were given as: what the passes
+      come to, one rollout, none. (`varl.train` and the command line refuse them.)
       0: for algorithms that learn from replay.
     prepare_every_epoch: whether advantages are computed anew for each of the `epochs`, by the values as they then are.
     updates_per_env_step: train steps a (single) environment step; times the steps of one iteration it is a whole
@@ -102,8 +105,8 @@ class Settings:
       "replay_capacity": rows,
       "warm_up": 0,
     }
-    for name, value in follows.items():
-      object.__setattr__(self, name, value)
+    for name in FOLLOWS:
+      object.__setattr__(self, name, follows[name])
 
   @property
   def steps_per_iteration(self) -> int:
@@ -130,6 +133,20 @@ class Settings:
   def iterations(self) -> int:
     """Iterations of the whole run."""
     return -(-self.num_timesteps // self.steps_per_iteration)
+
+
+def check_given(names: Iterable[str], settings: Settings) -> None:
+  """Checks the names of the settings that somebody gave.
+
+  Raises:
+    ValueError: some follow from `epochs`, so that what was given would go unheeded.
+  """
+  unheeded = [name for name in names if name in FOLLOWS]
+  if settings.epochs and unheeded:
+    raise ValueError(
+      f"{', '.join(unheeded)} cannot be set for an algorithm that learns from rollouts: updates follow from "
+      "epochs and batch_size, and there is neither replay nor warm-up"
+    )
 
 
 def positive(config: Any, *names: str, zero: bool = False, whole: bool = False) -> None:
