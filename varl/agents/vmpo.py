@@ -19,7 +19,7 @@ class Config(components.TrustRegionConfig, components.OnPolicyConfig):
     share: of each batch's rows that are followed: those with the largest advantages.
     epsilon: ε_η, the E-step's budget: nats between its weights and equal ones. (The paper has .01 to .1.)
     initial_temperature: η at the start, in (scaled) return per nat.
-    epsilon_mean, epsilon_covariance: the paper draws them from .005-.01 and 5e-6-5e-5 (and sums over dimensions).
+    epsilon_mean, epsilon_covariance: on the sum over dimensions; by task from .005-.05 and 5e-6-5e-4 are in use.
     decoupled: whether the likelihood is taken of mean and covariance apart, as MPO does; the paper takes it whole.
   """
 
