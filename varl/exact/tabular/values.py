@@ -220,7 +220,11 @@ def _soft(
 def _hard(m: MDP, tolerance: Any, horizon: int | None, max_iterations: int) -> HardSolution:
   def solution(next_value: Array) -> HardSolution:
     q = action_value(m, next_value)
-    return HardSolution(q, jnp.where(m.terminal, 0.0, jnp.max(q, axis=-1)), jnp.argmax(q, axis=-1).astype(jnp.int32))
+    # Not jnp.max: its derivative divides by how many of q equal the maximum, which are none where XLA has computed q
+    # twice and rounded it in two ways. This one is the returned policy's.
+    policy = jnp.argmax(q, axis=-1).astype(jnp.int32)
+    best = jnp.take_along_axis(q, policy[:, None], axis=-1)[:, 0]
+    return HardSolution(q, jnp.where(m.terminal, 0.0, best), policy)
 
   if horizon is not None:
     return _backwards(m, solution, horizon)
