@@ -10,7 +10,7 @@ from conftest import transitions
 from varl import losses, networks, policies, posteriors, priors, temperatures, values
 from varl.agents import sac, sac_v1
 from varl.networks import Network
-from varl.types import Design, Particles, Posterior, Spec, Transition
+from varl.types import Design, Particles, Posterior, Spec, Transition, Value
 
 SPEC = Spec(3, 2)
 
@@ -120,7 +120,7 @@ def test_the_moment_penalty():
   np.testing.assert_allclose(losses.moment_penalty(jnp.float32([1.0, 2.0]), jnp.float32([np.e, 1.0])), 3.0, rtol=1e-6)
   head = policies.gaussian(1, min_std=0.0)
   outputs = Network(lambda key: jnp.float32([0.5, 0.0]), lambda params, x: jnp.broadcast_to(params, (len(x), 2)))
-  value = values.Value(None, lambda params, obs, action: 0.0 * action[..., 0], None, None)
+  value = Value(None, lambda params, obs, action: 0.0 * action[..., 0], None, None)
   posterior = posteriors.direct(outputs, head, optax.sgd(1.0), moment_penalty=0.1)
   step = posterior.step(Design(priors.uniform(head), posterior, value, temperatures.fixed(0.0)))
   params = posterior.init(jax.random.key(0))

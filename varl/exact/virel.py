@@ -54,7 +54,7 @@ def bellman(m: tabular.MDP, q: Array, *, log_policy: Array | None = None) -> Arr
   Returns:
     `[S, A]`; 0 in terminal states.
   """
-  value = jnp.max(q, axis=-1) if log_policy is None else jnp.sum(jnp.exp(log_policy) * q, axis=-1)
+  value = tabular.greedy(q)[1] if log_policy is None else jnp.sum(jnp.exp(log_policy) * q, axis=-1)
   backup = m.reward + m.discount * tabular.expected(m, jnp.where(m.terminal, 0.0, value))
   return jnp.where(m.terminal[:, None], 0.0, backup)
 

@@ -178,6 +178,16 @@ def action_value(m: MDP, next_value: Array) -> Array:
   return jnp.where(m.terminal[:, None], 0.0, m.reward + m.discount * expected(m, next_value))
 
 
+def greedy(q: Array) -> tuple[Array, Array]:
+  """(argmax_a Q, max_a Q) of `[..., A]`; the maximum's derivative is that of the entry taken, the first among equals.
+
+  The derivative of jnp.max divides by how many entries equal the maximum, which are none where XLA has computed them
+  twice and rounded them in two ways.
+  """
+  policy = jnp.argmax(q, axis=-1).astype(jnp.int32)
+  return policy, jnp.take_along_axis(q, policy[..., None], axis=-1)[..., 0]
+
+
 def soft_maximum(q: Array, log_prior: Array, temperature: Array) -> Array:
   """c log Σ_a p(a) e^{q(a)/c} over the last axis; keeps its digits as c → 0, where it becomes the maximum."""
   # Only what is left of q is divided by c: a rounding of q/c as a whole is one of many nats.
@@ -220,10 +230,7 @@ def _soft(
 def _hard(m: MDP, tolerance: Any, horizon: int | None, max_iterations: int) -> HardSolution:
   def solution(next_value: Array) -> HardSolution:
     q = action_value(m, next_value)
-    # Not jnp.max: its derivative divides by how many of q equal the maximum, which are none where XLA has computed q
-    # twice and rounded it in two ways. This one is the returned policy's.
-    policy = jnp.argmax(q, axis=-1).astype(jnp.int32)
-    best = jnp.take_along_axis(q, policy[:, None], axis=-1)[:, 0]
+    policy, best = greedy(q)
     return HardSolution(q, jnp.where(m.terminal, 0.0, best), policy)
 
   if horizon is not None:

@@ -1,0 +1,17 @@
+"""Values: what actions are worth, and how that is learned."""
+
+from varl.values.actions import q_value, state_value
+from varl.values.corrections import Correction, n_step, retrace
+from varl.values.modified import munchausen, out_of_bounds_penalty
+from varl.values.states import lambda_value
+
+__all__ = [
+  "Correction",
+  "lambda_value",
+  "munchausen",
+  "n_step",
+  "out_of_bounds_penalty",
+  "q_value",
+  "retrace",
+  "state_value",
+]
