@@ -8,7 +8,8 @@
 after equal numbers of environment steps) above the return of untrained policies. Learning rate, discount, reward scale,
 entropy cost, epochs and action repeat are those of Brax's training notebook for the task, networks Brax's defaults;
 environments, rollouts and minibatches are fewer, for a CPU.
-`throughput` lets both take turns in one process, an epoch each; the ratio is the median of the pairs'.
+`throughput` lets both take turns in one process, a rollout and its updates each: a turn is short, so that what else the
+machine does falls on both; the ratio is the median of the pairs'.
 Each writes a record to `experiments/results/ppo_peer/`.
 """
 
@@ -159,7 +160,7 @@ def ours(env_name: str, *, num_envs: int, unroll_length: int, epochs: int, itera
 
 
 def throughput(env: str, rounds: int, num_envs: int = 64, unroll_length: int = 32, epochs: int = 4) -> dict[str, Any]:
-  sizes = {"num_envs": num_envs, "unroll_length": unroll_length, "epochs": epochs, "iterations": 4}
+  sizes = {"num_envs": num_envs, "unroll_length": unroll_length, "epochs": epochs, "iterations": 1}
   peer = peers.brax_ppo_steps(env, minibatches=MINIBATCHES, **sizes)
   own = ours(env, **sizes)
   if (own.env_steps, own.updates) != (peer.env_steps, peer.updates):
@@ -191,7 +192,7 @@ def main() -> None:
   parser.add_argument("what", choices=["learning", "throughput"])
   parser.add_argument("--env", default="inverted_pendulum")
   parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-  parser.add_argument("--rounds", type=int, default=11, help="pairs of epochs")
+  parser.add_argument("--rounds", type=int, default=101, help="pairs of turns")
   args = parser.parse_args()
   if args.what == "learning" and args.env not in TASKS:
     parser.error(f"--env is one of {', '.join(TASKS)} here, got {args.env}")
