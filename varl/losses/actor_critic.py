@@ -1,5 +1,7 @@
 """Soft actor-critic's equations for a weighted set of action samples (1812.05905; 2010.10670)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -115,7 +117,9 @@ def pessimistic(q: Array, pessimism: float | Array | str) -> Array:
   if isinstance(pessimism, str):
     if pessimism != "min":
       raise ValueError(f"pessimism is 'min' or a number of standard deviations, got {pessimism!r}")
-    return jnp.min(q, axis=0)
+    # Two members at a time. jnp.min over the axis has a derivative that divides by how many members equal the minimum,
+    # which is none where XLA computes q twice and rounds it in two ways.
+    return functools.reduce(jnp.minimum, q)
   mean = jnp.mean(q, axis=0)
   variance = jnp.mean(jnp.square(q - mean), axis=0)
   # The gradient of a root is infinite at 0, where the members agree.
