@@ -1,7 +1,7 @@
 """Every algorithm against an exact answer: one table of what was learned beside what is true.
 
-    python -m experiments.oracles                 # all algorithms, 5 seeds, all problems (an hour on two CPU cores)
-    python -m experiments.oracles --short         # one seed, fewer problems and updates, wider tolerances (a minute)
+    python -m experiments.oracles                 # all algorithms, 5 seeds, all problems (hours on two CPU cores)
+    python -m experiments.oracles --short         # one seed, fewer problems and updates, wider tolerances (a minute each)
     python -m experiments.oracles --algorithms sac_discrete --seeds 0 1
 
 A policy is measured as it acts: actions are drawn from the trained agent's `act` at given states, and compared with
