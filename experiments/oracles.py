@@ -572,7 +572,7 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   ),
   "vmpo": (
     linear_gaussian(
-      {**ON_POLICY, "max_grad_norm": 1.0, "target_every": 16, "epsilon_mean": 0.05, "epsilon_covariance": 1e-3},
+      {**ON_POLICY, "max_grad_norm": 1.0, "epsilon_mean": 0.05, "epsilon_covariance": 3e-4},
       **HARD,
       rollouts=Rollouts(10, 4, 160),
     ),
