@@ -576,7 +576,9 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
       **HARD,
       rollouts=Rollouts(10, 4, 160),
     ),
-    tabular_policy({**ON_POLICY_TABLE, "epsilon_policy": 0.01}, hard=True, rollouts=Rollouts()),
+    tabular_policy(
+      {**ON_POLICY_TABLE, "learning_rate": 3e-3, "epsilon_policy": 0.01}, hard=True, rollouts=Rollouts(), updates=48_000
+    ),
   ),
   "reinforce": (
     tabular_policy(
