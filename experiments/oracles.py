@@ -1,7 +1,7 @@
 """Every algorithm against an exact answer: one table of what was learned beside what is true.
 
     python -m experiments.oracles                 # all algorithms, 5 seeds, all problems (hours on two CPU cores)
-    python -m experiments.oracles --short         # one seed, fewer problems and updates, wider tolerances (a minute each)
+    python -m experiments.oracles --short         # one seed, fewer problems and updates, wider limits (a minute each)
     python -m experiments.oracles --algorithms sac_discrete --seeds 0 1
 
 A policy is measured as it acts: actions are drawn from the trained agent's `act` at given states, and compared with
@@ -268,7 +268,7 @@ def linear_gaussian(
     if scale.short and not in_short:
       return []
     module = agents.load(algorithm)
-    run_updates, count = scale.updates(updates, 3_000), 2 ** (13 if scale.short else 16)
+    run_updates, num_states = scale.updates(updates, 3_000), 8_192 if scale.short else 65_536
     agent_config = module.Config(gamma=0.9, decay_updates=run_updates, **config)
     steps = 4 * run_updates + 1_600
     settings = loop(
@@ -295,7 +295,7 @@ def linear_gaussian(
         state, metrics = trainer.run(train_key)
         params = state.agent.params
         met = own_states(env, agent, params, key) if rollouts else state.loop.replay.data.obs[-(steps // 4) :]
-        obs = met[jax.random.randint(state_key, (count,), 0, len(met))]
+        obs = met[jax.random.randint(state_key, (num_states,), 0, len(met))]
         action = choose(agent, params, obs, act_key)
         curves = metrics["training/alpha"], metrics.get("training/entropy", jnp.nan)
         q = jnp.nan if value is None else design.value.q(params, obs, action[None])[0]
