@@ -174,12 +174,12 @@ def tabular_policy(
       found = {}
       if hard:
         best = true.q >= true.value[:, None] - tolerance * spread
-        found["policy total variation"] = 0.0, 0.0, jnp.mean(jnp.sum(jnp.where(best, 0.0, policy), axis=-1))
+        distance = jnp.sum(jnp.where(best, 0.0, policy), axis=-1)
         value = tabular.policy_evaluation(m, jnp.log(policy)).value
         found["value lost"] = jnp.mean(value), jnp.mean(true.value), jnp.mean(true.value - value) / spread
       else:
         distance = 0.5 * jnp.sum(jnp.abs(policy - jnp.exp(true.log_policy)), axis=-1)
-        found["policy total variation"] = 0.0, 0.0, jnp.mean(distance)
+      found["policy total variation"] = 0.0, 0.0, jnp.mean(distance)
       if rollouts is None:
         actions = jnp.broadcast_to(jnp.arange(agent_spec.action_size)[:, None], m.reward.T.shape)
         q = design.value.q(params, states, actions).T
@@ -199,7 +199,7 @@ def tabular_policy(
     for i in range(count):
       for quantity, limit in limits.items():
         if quantity in results:
-          got, exact, errors = (np.broadcast_to(np.asarray(x)[i], len(scale.seeds)) for x in results[quantity])
+          got, exact, errors = (np.asarray(x)[i] for x in results[quantity])
           row = float(np.mean(got)), float(np.mean(exact)), floats(errors), limit
           rows.append(Row(algorithm, f"random process {i}", quantity, *row))
     return rows

@@ -16,6 +16,7 @@ def test_short(algorithm):
   rows = oracles.measure([algorithm], oracles.Scale((0,), short=True))
   text = oracles.table(rows)
   print(text)
+  assert rows
   assert all(row.holds for row in rows), text
 
 
@@ -25,6 +26,7 @@ def test_full(algorithm):
   rows = oracles.measure([algorithm], oracles.Scale((0, 1, 2, 3, 4), short=False))
   text = oracles.table(rows)
   print(text)
+  assert rows
   assert all(row.holds for row in rows), text
 
 
