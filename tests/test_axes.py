@@ -219,6 +219,28 @@ def test_enumerated_particles_are_all_actions_weighed_by_the_policy():
   np.testing.assert_array_equal(posterior.mode(design, params, (), OBS[:2], jax.random.key(0))[0], [2, 0])
 
 
+@pytest.mark.parametrize("discrete", [False, True])
+def test_one_pass_gives_particles_and_the_density_of_the_action_taken(discrete):
+  head = policies.categorical(4) if discrete else policies.tanh_gaussian(2)
+  make = posteriors.enumerated if discrete else posteriors.direct
+  network = networks.mlp(2, head.size, hidden=(8,))
+  posterior = make(network, head, optax.sgd(1.0))
+  design = Design(priors.uniform(head), posterior, None, temperatures.fixed(1.0))
+  params = posterior.init(jax.random.key(0))
+  action = np.int32([3, 0, 1]) if discrete else np.float32([[0.1, -2.0], [1.0, 0.0], [-0.5, 0.5]])
+  batch, key = batch_of(OBS, action), jax.random.key(1)
+
+  def together(params):
+    return posterior.evaluate(design, params, batch, key)
+
+  def apart(params):
+    return posterior.particles(design, params, batch, key), posterior.log_prob(params, OBS, action)
+
+  jax.tree.map(np.testing.assert_array_equal, together(params), apart(params))
+  slopes = (jax.grad(lambda p, f=f: f(p)[0].log_ratio.sum() + 2.0 * f(p)[1].sum())(params) for f in (together, apart))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *slopes)
+
+
 def test_the_enumerated_posterior_settles_at_the_boltzmann_policy():
   """π ∝ p exp(Q/α), reached by its own E-step on a fixed Q."""
   head = policies.categorical(3)

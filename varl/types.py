@@ -156,6 +156,9 @@ class Posterior(NamedTuple):
     step: `design -> TrainStep`, the E-step of a parametric posterior; None where inference has no parameters.
     log_prob: `(params, obs, action) -> [n, B]`, for raw actions `[n, B, d]`, differentiable in the posterior's groups;
       None where it has no density at hand.
+    evaluate: `(design, params, batch, key) -> (Particles, log_prob [B])`: `particles`, and `log_prob` of
+      `batch.action`, for losses that need both: their gradient is one pass back through the policy, of the two apart
+      it is two. None where `log_prob` is.
   """
 
   init: Callable[[Key], Params]
@@ -166,6 +169,7 @@ class Posterior(NamedTuple):
   carry: Callable[[int], Carry]
   step: Callable[[Design], TrainStep] | None = None
   log_prob: Callable[[Params, Observation, Array], Array] | None = None
+  evaluate: Callable[[Design, Params, Batch, Key], tuple[Particles, Array]] | None = None
 
 
 class Value(NamedTuple):

@@ -58,12 +58,15 @@ def direct(
   def draw(design: Design, params: Params, batch: Batch, key: Key) -> Array:
     return head.noise(key, samples, batch.obs.shape[:-1])
 
-  def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+  def of_outputs(design: Design, params: Params, batch: Batch, key: Key, outputs: Array) -> Particles:
     shared = batch.extras.get(POSTERIOR_STREAM)
     noise = draw(design, params, batch, key) if shared is None else shared
-    action, log_prob = head.transform(network.apply(params[group], batch.obs), noise)
+    action, log_prob = head.transform(outputs, noise)
     log_weight = jnp.full_like(log_prob, -jnp.log(float(samples)))
     return Particles(action, log_weight, log_prob - design.prior.log_prob(params, batch.obs, action))
+
+  policy = _policy(network, head, group, of_outputs)
+  particles = policy["particles"]
 
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
@@ -81,9 +84,8 @@ def direct(
 
   return Posterior(
     init=lambda key: {group: network.init(key)},
-    particles=particles,
     draw=draw,
-    **_policy(network, head, group),
+    **policy,
     carry=lambda batch: (),
     step=step,
   )
@@ -104,11 +106,13 @@ def enumerated(
   """
   entropy = entropy_metric(group)
 
-  def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
-    logits = network.apply(params[group], batch.obs)
-    log_prob = jnp.moveaxis(jax.nn.log_softmax(logits), -1, 0)
+  def of_outputs(design: Design, params: Params, batch: Batch, key: Key, outputs: Array) -> Particles:
+    log_prob = jnp.moveaxis(jax.nn.log_softmax(outputs), -1, 0)
     action = policies.every_action(head.size, log_prob.shape[1:])
     return Particles(action, log_prob, log_prob - design.prior.log_prob(params, batch.obs, action))
+
+  policy = _policy(network, head, group, of_outputs)
+  particles = policy["particles"]
 
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
@@ -127,27 +131,38 @@ def enumerated(
 
   return Posterior(
     init=lambda key: {group: network.init(key)},
-    particles=particles,
     draw=draw,
-    **_policy(network, head, group),
+    **policy,
     carry=lambda batch: (),
     step=step,
   )
 
 
-def _policy(network: Network, head: Head, group: str) -> dict[str, Callable[..., Any]]:
-  """`act`, `mode` and `log_prob` of a network whose outputs are the policy."""
+def _policy(
+  network: Network, head: Head, group: str, of_outputs: Callable[[Design, Params, Batch, Key, Array], Particles]
+) -> dict[str, Callable[..., Any]]:
+  """What a posterior is whose network's outputs are the policy, and `of_outputs` its particles."""
+
+  def outputs_at(params: Params, obs: Observation) -> Array:
+    return network.apply(params[group], obs)
+
+  def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
+    return of_outputs(design, params, batch, key, outputs_at(params, batch.obs))
+
+  def evaluate(design: Design, params: Params, batch: Batch, key: Key) -> tuple[Particles, Array]:
+    outputs = outputs_at(params, batch.obs)
+    return of_outputs(design, params, batch, key, outputs), head.log_prob(outputs, batch.action)
 
   def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
-    action, log_prob = head.sample_and_log_prob(network.apply(params[group], obs), key, 1)
+    action, log_prob = head.sample_and_log_prob(outputs_at(params, obs), key, 1)
     return action[0], carry, {"log_prob": log_prob[0]}
 
   def mode(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
-    outputs = network.apply(params[group], obs)
+    outputs = outputs_at(params, obs)
     action = head.mode(outputs)
     return action, carry, {"log_prob": head.log_prob(outputs, action)}
 
   def log_prob(params: Params, obs: Observation, action: Array) -> Array:
-    return head.log_prob(network.apply(params[group], obs), action)
+    return head.log_prob(outputs_at(params, obs), action)
 
-  return {"act": act, "mode": mode, "log_prob": log_prob}
+  return {"particles": particles, "evaluate": evaluate, "act": act, "mode": mode, "log_prob": log_prob}

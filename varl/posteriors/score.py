@@ -53,12 +53,13 @@ def score(
     raise ValueError(f"surrogate is one of {', '.join(SURROGATES)}; got {surrogate!r}")
   if isinstance(clip, int | float) and not clip > 0:
     raise ValueError(f"clip is > 0, got {clip}")
-  density = _density(policy)
+  _, evaluate = _densities(policy)
 
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       advantage = advantages(batch, standardise, design.axis)
-      log_prob, behaviour = density(params, batch.obs, batch.action), batch.extras["log_prob"]
+      drawn, log_prob = evaluate(design, params, batch, key)
+      behaviour = batch.extras["log_prob"]
       metrics = {
         "advantage_std": jnp.std(batch.extras["advantage"]),
         "policy_ratio": jnp.mean(jnp.abs(jnp.exp(log_prob - behaviour) - 1.0)),
@@ -70,7 +71,6 @@ def score(
       else:
         value, clipped = losses.clipped_ratio(log_prob, behaviour, advantage, clip)
         metrics["clipped"] = jnp.mean(clipped)
-      drawn = policy.particles(design, params, batch, key)
       if divergence:
         price = design.temperature.value(params)
         value = value + losses.expected_divergence(
@@ -126,7 +126,7 @@ def natural(
     raise ValueError(f"max_kl is > 0, got {max_kl}")
   if iterations < 1 or backtracks < 0:
     raise ValueError(f"iterations is >= 1 and backtracks >= 0, got {iterations} and {backtracks}")
-  density = _density(policy)
+  density, _ = _densities(policy)
 
   def step(design: Design) -> TrainStep:
     def mean(tree: Any) -> Any:
@@ -199,10 +199,11 @@ def advantages(batch: Batch, standardise: bool, axis: str | None) -> Array:
   return losses.standardised(advantage, axis) if standardise else advantage
 
 
-def _density(policy: Posterior) -> Any:
-  if policy.log_prob is None:
+def _densities(policy: Posterior) -> Any:
+  """`log_prob` and `evaluate` of a policy that has them."""
+  if policy.log_prob is None or policy.evaluate is None:
     raise ValueError("a policy gradient needs a policy with a density; use posteriors.direct or posteriors.enumerated")
-  return policy.log_prob
+  return policy.log_prob, policy.evaluate
 
 
 def _entropy(design: Design, params: Params, batch: Batch, drawn: Particles) -> Array:
