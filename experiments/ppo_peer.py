@@ -9,12 +9,15 @@ after equal numbers of environment steps) above the return of untrained policies
 entropy cost, epochs and action repeat are those of Brax's training notebook for the task, networks Brax's defaults;
 environments, rollouts and minibatches are fewer, for a CPU.
 `throughput` lets both take turns in one process, a rollout and its updates each: a turn is short, so that what else the
-machine does falls on both; the ratio is the median of the pairs'.
+machine does falls on both. One process after another does so, with either trainer built first in turn: what a process
+draws, such as where its arrays lie, shifts the ratio of all its pairs by a percent or two. The ratio is the median over
+processes of the median over pairs.
 Each writes a record to `experiments/results/ppo_peer/`.
 """
 
 import argparse
 import json
+import multiprocessing
 import pathlib
 import statistics
 import sys
@@ -159,32 +162,55 @@ def ours(env_name: str, *, num_envs: int, unroll_length: int, epochs: int, itera
   return peers.varl_steps(varl.make_trainer(env, agent, settings), iterations=iterations)
 
 
-def throughput(env: str, rounds: int, num_envs: int = 64, unroll_length: int = 32, epochs: int = 4) -> dict[str, Any]:
-  sizes = {"num_envs": num_envs, "unroll_length": unroll_length, "epochs": epochs, "iterations": 1}
-  peer = peers.brax_ppo_steps(env, minibatches=MINIBATCHES, **sizes)
-  own = ours(env, **sizes)
-  if (own.env_steps, own.updates) != (peer.env_steps, peer.updates):
-    raise AssertionError(f"unequal epochs: {own.env_steps}, {own.updates} and {peer.env_steps}, {peer.updates}")
-  pairs = []
+SIZES = {"num_envs": 64, "unroll_length": 32, "epochs": 4, "iterations": 1}
+"""Of `throughput`."""
+
+
+def turns(env: str, rounds: int, peer_first: bool) -> dict[str, Any]:
+  """Pairs of turns in this process: environment steps a turn, and the seconds that each took of both, by trainer."""
+  build: dict[str, Callable[[], peers.Peer]] = {
+    "brax": lambda: peers.brax_ppo_steps(env, minibatches=MINIBATCHES, **SIZES),
+    "varl": lambda: ours(env, **SIZES),
+  }
+  trainers = {name: build[name]() for name in sorted(build, reverse=not peer_first)}
+  work = {(trainer.env_steps, trainer.updates) for trainer in trainers.values()}
+  if len(work) != 1:
+    raise AssertionError(f"environment steps and updates of a turn differ: {work}")
+  seconds: dict[str, list[float]] = {name: [] for name in build}
   for index in range(rounds):
     # Who goes first alternates, so that neither always finds the caches as the other left them.
-    if index % 2:
-      theirs, mine = peer.epoch(), own.epoch()
-    else:
-      mine, theirs = own.epoch(), peer.epoch()
-    pairs.append((mine, theirs))
-  peer.close()
-  mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-  ratios = sorted(b / a for a, b in pairs)
+    for name in sorted(build, reverse=bool(index % 2)):
+      seconds[name].append(trainers[name].epoch())
+  trainers["brax"].close()
+  return {"env_steps": trainers["varl"].env_steps, "seconds": seconds}
+
+
+def throughput(env: str, rounds: int, processes: int) -> dict[str, Any]:
+  spawn = multiprocessing.get_context("spawn")
+  found = []
+  for index in range(processes):
+    with spawn.Pool(1) as pool:
+      found.append(pool.apply(turns, (env, rounds, index % 2 == 0)))
+    ratios = [statistics.median(_ratios(each)) for each in found]
+    print(f"process {index}: ratio {ratios[-1]:.3f}", flush=True)
   return {
     "env": env,
-    **sizes,
+    **SIZES,
     "minibatches": MINIBATCHES,
-    "varl_env_steps_per_second": own.env_steps / mine,
-    "brax_env_steps_per_second": peer.env_steps / theirs,
+    **{
+      f"{name}_env_steps_per_second": statistics.median(
+        each["env_steps"] / seconds for each in found for seconds in each["seconds"][name]
+      )
+      for name in ("varl", "brax")
+    },
     "ratio_varl_over_brax": statistics.median(ratios),
-    "ratios": ratios,
+    "ratio_by_process": ratios,
+    "ratios": [sorted(_ratios(each)) for each in found],
   }
+
+
+def _ratios(found: dict[str, Any]) -> list[float]:
+  return [b / a for a, b in zip(found["seconds"]["varl"], found["seconds"]["brax"], strict=True)]
 
 
 def main() -> None:
@@ -192,11 +218,16 @@ def main() -> None:
   parser.add_argument("what", choices=["learning", "throughput"])
   parser.add_argument("--env", default="inverted_pendulum")
   parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-  parser.add_argument("--rounds", type=int, default=101, help="pairs of turns")
+  parser.add_argument("--rounds", type=int, default=31, help="of turns in a process")
+  parser.add_argument("--processes", type=int, default=6, help="that measure, one after another")
   args = parser.parse_args()
+  if min(args.rounds, args.processes) < 1:
+    parser.error(f"--rounds and --processes are >= 1, got {args.rounds} and {args.processes}")
   if args.what == "learning" and args.env not in TASKS:
     parser.error(f"--env is one of {', '.join(TASKS)} here, got {args.env}")
-  found = learning(args.env, args.seeds) if args.what == "learning" else throughput(args.env, args.rounds)
+  found = (
+    learning(args.env, args.seeds) if args.what == "learning" else throughput(args.env, args.rounds, args.processes)
+  )
   RESULTS.mkdir(parents=True, exist_ok=True)
   command = " ".join(["python -m experiments.ppo_peer", *sys.argv[1:]])
   body = {"command": command, **found, **doctor.device_summary()}
