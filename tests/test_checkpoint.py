@@ -269,7 +269,7 @@ def test_what_orbax_cannot_read_counts_as_damaged(tmp_path, monkeypatch):
   def fail(*_, **__):
     raise KeyError("a chunk is not there")
 
-  monkeypatch.setattr(ocp.PyTreeCheckpointer, "restore", fail)
+  monkeypatch.setattr(ocp.Checkpointer, "restore", fail)
   with (
     pytest.warns(checkpoint.CheckpointWarning, match="Orbax cannot read it: KeyError"),
     pytest.raises(checkpoint.CheckpointError, match=r"can be read.*000000000010 is damaged"),

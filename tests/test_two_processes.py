@@ -10,6 +10,10 @@ import jax
 import numpy as np
 import two_processes
 
+import varl
+from varl import checkpoint, loggers
+from varl.envs import toys
+
 
 def test_two_processes_are_two_devices(tmp_path):
   with socket.socket() as probe:
@@ -19,7 +23,7 @@ def test_two_processes_are_two_devices(tmp_path):
   environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
   running = [
     subprocess.Popen(
-      [sys.executable, script, str(port), str(index), str(tmp_path / f"{index}.npz")],
+      [sys.executable, script, str(port), str(index), str(tmp_path)],
       env=environment,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
@@ -29,6 +33,9 @@ def test_two_processes_are_two_devices(tmp_path):
   ]
   try:
     params, metrics = two_processes.train()
+    whole = varl.train(
+      "sac", toys.PointMass(), out=tmp_path / "whole", preset=False, hidden=(8,), **two_processes.SIZES
+    )
     for process in running:
       output, _ = process.communicate(timeout=240)
       assert process.returncode == 0, output
@@ -36,9 +43,18 @@ def test_two_processes_are_two_devices(tmp_path):
     for process in running:
       process.kill()
   first, second = (dict(np.load(tmp_path / f"{index}.npz")) for index in range(2))
-  wanted = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-  wanted |= {f"metric {name}": value for name, value in metrics.items()}
+  wanted = {f"trained {k}": v for k, v in two_processes.by_path(params).items()}
+  wanted |= {f"metric {k}": v for k, v in metrics.items()}
+  wanted |= {f"resumed {k}": v for k, v in two_processes.by_path(whole.params).items()}
   assert first.keys() == second.keys() == wanted.keys()
   for name, value in wanted.items():
     np.testing.assert_array_equal(first[name], second[name], err_msg=name)
     np.testing.assert_allclose(first[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+  # One of them wrote, and what it wrote is the whole run: one process with two devices goes on from it.
+  assert [row["env_steps"] for row in loggers.read(tmp_path / "run")] == [0, 80, 160]
+  assert checkpoint.steps(tmp_path / "run" / "checkpoints") == [80, 160]
+  for out in ("run", "whole"):
+    varl.resume(tmp_path / out, num_timesteps=240, env=toys.PointMass())
+  one, other = (varl.load_policy(tmp_path / out).params for out in ("run", "whole"))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one, other)

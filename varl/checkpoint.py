@@ -11,6 +11,9 @@ the `example` given to `restore`. So NamedTuples, dicts and flax dataclasses com
 format knows none of them. Typed keys are stored as their key data, Python numbers in the manifest.
 
 A directory without a manifest is what a killed process left behind: it is ignored, and removed by the next `save`.
+
+A state whose arrays are spread over several processes is saved and restored by all of them together, in a directory
+that all of them see; one of them writes.
 """
 
 import json
@@ -23,7 +26,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from varl import files
+from varl import files, processes
 
 SCHEMA = 1
 """Version of the layout above. A reader refuses a larger one."""
@@ -84,15 +87,6 @@ def _describe_all(leaves: Iterable[tuple[str, Any]]) -> dict[str, dict[str, Any]
   return result
 
 
-def _to_host(leaf: Any, entry: dict[str, Any]) -> Any:
-  import jax
-  import numpy as np
-
-  if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-    raise ValueError("an array spread over several processes; gather or replicate it before saving")
-  return np.asarray(jax.random.key_data(leaf) if entry["kind"] == "key" else leaf)
-
-
 def _from_host(entry: dict[str, Any], value: Any, example: Any) -> Any:
   """The stored `value` as the kind of leaf that `example` is, placed where `example` is."""
   import jax
@@ -106,13 +100,12 @@ def _from_host(entry: dict[str, Any], value: Any, example: Any) -> Any:
     return float.fromhex(entry["value"])
   sharding = getattr(example, "sharding", None)
   if entry["kind"] == "key":
-    keys = jax.random.wrap_key_data(value, impl=entry["impl"])
-    return keys if sharding is None else jax.device_put(keys, sharding)
+    return jax.random.wrap_key_data(processes.place(value, sharding), impl=entry["impl"])
   if isinstance(example, np.generic):
     return value[()]
   if isinstance(example, np.ndarray):
     return value
-  return jax.device_put(value, sharding)
+  return processes.place(value, sharding)
 
 
 def _text(entry: dict[str, Any]) -> str:
@@ -187,13 +180,25 @@ def _load_arrays(checkpoint: pathlib.Path, manifest: dict[str, Any]) -> dict[str
 
   restore_args = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
   try:
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with _orbax() as checkpointer:
       arrays = checkpointer.restore(
         (checkpoint / _ARRAYS).absolute(), args=ocp.args.PyTreeRestore(restore_args=restore_args)
       )
   except Exception as error:  # whatever Orbax and TensorStore raise: this checkpoint cannot be read
     raise _Damaged(f"Orbax cannot read it: {type(error).__name__}: {error!s:.200}") from error
   return {name: np.asarray(arrays[name]) for name in names}
+
+
+def _orbax() -> Any:
+  """Orbax for this process alone: what is stored is whole in each, and it must not wait for the others."""
+  import jax
+  import orbax.checkpoint as ocp
+
+  index = jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
+  )
+  return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone)
 
 
 def _candidates(directory: pathlib.Path) -> list[tuple[int, pathlib.Path]]:
@@ -242,6 +247,7 @@ def save(directory: str | os.PathLike[str], step: int, state: Any, *, keep: int 
   Raises:
     ValueError: a bad `step` or `keep`, or a leaf that is no array, key or number, named by its path.
     OSError: it could not be written; what was there before is untouched.
+    OtherProcessFailed: it could not be written by another process, of several that save one state.
   """
   if isinstance(step, bool) or not isinstance(step, int) or step < 0:
     raise ValueError(f"step must be a Python int of 0 or more, got {step!r}")
@@ -249,8 +255,39 @@ def save(directory: str | os.PathLike[str], step: int, state: Any, *, keep: int 
     raise ValueError(f"keep must be at least 1, got {keep}")
   leaves, _ = _flatten(state)
   entries = _describe_all(leaves)
-
+  arrays = _to_host(leaves, entries)
   directory = pathlib.Path(directory)
+  team = processes.team(any(processes.spread(leaf) for _, leaf in leaves))
+  team.lead(lambda: _store(directory, step, entries, arrays, keep))
+  return directory / f"{step:012d}"
+
+
+def _to_host(leaves: list[tuple[str, Any]], entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+  """The arrays to store, by the names under which their entries will know them; the entries are completed."""
+  import jax
+  import numpy as np
+
+  arrays = {}
+  for number, (path, leaf) in enumerate(leaves):
+    entry = entries[path]
+    if "shape" not in entry:
+      entry["value"] = leaf.hex() if entry["kind"] == "float" else str(leaf)
+      continue
+    if entry["kind"] == "key":
+      entry["impl"] = str(jax.random.key_impl(leaf))
+      leaf = jax.random.key_data(leaf)
+    value = processes.to_host(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf)
+    entry["data"] = {"shape": list(value.shape), "dtype": value.dtype.name}
+    if value.size:  # Orbax refuses arrays without elements; their shape says all there is
+      entry["name"] = f"{number:06d}"
+      arrays[entry["name"]] = value
+  return arrays
+
+
+def _store(
+  directory: pathlib.Path, step: int, entries: dict[str, dict[str, Any]], arrays: dict[str, Any], keep: int
+) -> None:
+  """`save`, of what has been gathered."""
   directory.mkdir(parents=True, exist_ok=True)
   for path in directory.iterdir():
     if _UNFINISHED.fullmatch(path.name):  # of a process that died here
@@ -259,7 +296,7 @@ def save(directory: str | os.PathLike[str], step: int, state: Any, *, keep: int 
   temporary = directory / f"{final.name}.tmp"
   temporary.mkdir()
   try:
-    _write(temporary, step, leaves, entries)
+    _write(temporary, step, entries, arrays)
     _put_in_place(temporary, final)
   except BaseException:
     shutil.rmtree(temporary, ignore_errors=True)
@@ -272,33 +309,12 @@ def save(directory: str | os.PathLike[str], step: int, state: Any, *, keep: int 
       _remove(path)
     else:
       kept.add(other)
-  return final
 
 
-def _write(path: pathlib.Path, step: int, leaves: list[tuple[str, Any]], entries: dict[str, dict[str, Any]]) -> None:
+def _write(path: pathlib.Path, step: int, entries: dict[str, dict[str, Any]], arrays: dict[str, Any]) -> None:
   """Fills an empty directory with a checkpoint, the manifest last."""
-  import jax
-
-  arrays = {}
-  for number, (name, leaf) in enumerate(leaves):
-    entry = entries[name]
-    if "shape" not in entry:
-      entry["value"] = leaf.hex() if entry["kind"] == "float" else str(leaf)
-      continue
-    if entry["kind"] == "key":
-      entry["impl"] = str(jax.random.key_impl(leaf))
-    try:
-      value = _to_host(leaf, entry)
-    except ValueError as error:
-      raise ValueError(f"{name}: {error}") from None
-    entry["data"] = {"shape": list(value.shape), "dtype": value.dtype.name}
-    if value.size:  # Orbax refuses arrays without elements; their shape says all there is
-      entry["name"] = f"{number:06d}"
-      arrays[entry["name"]] = value
   if arrays:
-    import orbax.checkpoint as ocp
-
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with _orbax() as checkpointer:
       checkpointer.save((path / _ARRAYS).absolute(), arrays)
 
   written = {}

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from varl import agents, checkpoint, configure, doctor, envs, export, loggers, plots
+from varl import agents, checkpoint, configure, doctor, envs, export, loggers, plots, processes
 from varl.configure import RunConfig
 from varl.envs.base import action_bounds, spec
 from varl.evaluate import evaluator
@@ -95,14 +96,17 @@ def train(
     envs.registry.check_name(env, backend)
   name = env if isinstance(env, str) else type(env).__name__
   run = configure.resolve(algorithm, name, backend=backend, seed=seed, preset=preset, **overrides)
-  out = None if out is None else _check_out(pathlib.Path(out), overwrite)
+  team = _team(run)
+  report = report if team.leads else silent
+  if out is not None:
+    out = pathlib.Path(out)
+    team.lead(functools.partial(_check_out, out, overwrite))
   report.started(run, out)
   made = envs.make(env, backend) if isinstance(env, str) else envs.make(env)
   session = _session(run, made)
   _check_memory(session.trainer, report)
   if out is not None:  # only now: what is wrong with the run's settings must not cost the run that is overwritten
-    _claim(out)
-    configure.write(out, run, doctor.device_summary())
+    team.lead(functools.partial(_claim, out, run))
   return _loop(session, None, [], out, callback, report)
 
 
@@ -132,6 +136,8 @@ def resume(
   run = configure.read(out)
   if num_timesteps is not None:
     run = run._replace(settings=dataclasses.replace(run.settings, num_timesteps=num_timesteps))
+  team = _team(run)
+  report = report if team.leads else silent
   report.started(run, out)
   if env is None:
     envs.registry.check_name(run.env, run.backend)
@@ -140,8 +146,12 @@ def resume(
   _check_memory(session.trainer, report)
   step, saved = checkpoint.restore(out / "checkpoints", {"trainer": session.trainer.shapes, "walltime": 0.0})
   report.message(f"resuming at {step:,} environment steps")
-  loggers.truncate_after(out, step)
-  configure.write(out, run, doctor.device_summary())
+
+  def go_on() -> None:
+    loggers.truncate_after(out, step)
+    configure.write(out, run, doctor.device_summary())
+
+  team.lead(go_on)
   return _loop(session, saved, loggers.read(out), out, callback, report)
 
 
@@ -189,6 +199,11 @@ def _session(run: RunConfig, env: Any) -> _Session:
   return _Session(run, env, agent, make_trainer(env, agent, run.settings))
 
 
+def _team(run: RunConfig) -> processes.Team:
+  """The processes that this run takes: all, where its devices are more than this one has."""
+  return processes.team(run.settings.num_devices > jax.local_device_count())
+
+
 def _loop(
   session: _Session,
   saved: dict[str, Any] | None,
@@ -197,7 +212,7 @@ def _loop(
   callback: Callable[[Row], object] | None,
   report: Reporter,
 ) -> Run:
-  settings, trainer = session.run.settings, session.trainer
+  settings, trainer, team = session.run.settings, session.trainer, _team(session.run)
   started = time.perf_counter()
   init_key, eval_key = run_keys(jax.random.key(session.run.seed))
   state, epoch, evaluate = _compile(trainer, init_key, saved)
@@ -205,13 +220,16 @@ def _loop(
   report.compiled(compile_time)
   elapsed_before = 0.0 if saved is None else float(saved["walltime"])
 
-  done = int(np.asarray(state.loop.iteration).reshape(-1)[0])
+  done = int(processes.to_host(state.loop.iteration).reshape(-1)[0])
   total = settings.iterations
   finished = True
   last_saved = done
-  writer = None if out is None else loggers.MetricsWriter(out)
+  writer = loggers.MetricsWriter(out) if out is not None and team.leads else None
   try:
     with _interruptible() as interrupted:
+
+      def stopping() -> bool:
+        return team.anywhere(interrupted.is_set())
 
       def walltime() -> float:
         return elapsed_before + time.perf_counter() - started
@@ -236,10 +254,10 @@ def _loop(
       if saved is None:
         record({"training/compile_time": compile_time})
       grid = settings.iterations_per_epoch
-      while done < total and not interrupted.is_set():
+      while done < total and not stopping():
         goal = min(total, (done // grid + 1) * grid)
         first, parts, begun = done, [], time.perf_counter()
-        while done < goal and not interrupted.is_set():
+        while done < goal and not stopping():
           count = min(-(-grid // CHUNKS), goal - done)
           state, metrics = epoch(state, np.int32(count))
           parts.append(jax.device_get(metrics))
@@ -265,11 +283,12 @@ def _loop(
     if writer is not None:
       writer.close()
 
-  params = state.agent.params
+  params = processes.own(state.agent.params)
   bounds = action_bounds(session.env)
   agent = agents.load(session.run.algorithm).make(spec(session.env), session.run.config)
   policy = Policy(agent, params, None if bounds is None else (bounds.low, bounds.high))
-  if out is not None:
+
+  def leave(out: pathlib.Path) -> None:
     described = {"name": session.run.env, "backend": session.run.backend}
     export.save_policy(
       out / "policy",
@@ -279,6 +298,9 @@ def _loop(
       env=described,
     )
     plots.curve(rows, out / "curve.png", title=f"{session.run.algorithm} on {session.run.env}")
+
+  if out is not None:
+    team.lead(functools.partial(leave, out))
   report.finished(rows, out, finished)
   return Run(policy, params, rows, out, finished)
 
@@ -293,24 +315,24 @@ def _compile(trainer: Trainer, init_key: Any, saved: dict[str, Any] | None) -> t
     return state, epoch.result(), evaluate.result()
 
 
-def _check_out(out: pathlib.Path, overwrite: bool) -> pathlib.Path:
+def _check_out(out: pathlib.Path, overwrite: bool) -> None:
   """The directory of a new run: it must not exist, or be a run that may be overwritten."""
   if out.exists():
     if not overwrite:
       raise ValueError(f"{out} exists already; choose another directory, resume it, or pass overwrite")
     if not (out / configure.FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
       raise ValueError(f"{out} exists and is no run; it is not overwritten")
-  return out
 
 
-def _claim(out: pathlib.Path) -> None:
-  """Makes the directory, empty."""
+def _claim(out: pathlib.Path, run: RunConfig) -> None:
+  """Makes the directory, empty but for the run's description."""
   try:
     if out.exists():
       shutil.rmtree(out)
     out.mkdir(parents=True)
   except OSError as error:
     raise ValueError(f"cannot create {out}: {error.strerror}") from None
+  configure.write(out, run, doctor.device_summary())
 
 
 def _check_memory(trainer: Trainer, report: Reporter) -> None:
