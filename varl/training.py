@@ -73,13 +73,17 @@ def train(
     run = varl.train("sac", "inverted_pendulum", num_timesteps=40_000, out="runs/pendulum")
     action = run.policy(obs, key)
 
+  Where `num_devices` is more than this process has (`jax.distributed.initialize`), every process makes the same call;
+  the first one writes and reports, and a signal to any stops all.
+
   Args:
     algorithm: a name of `varl.agents.AGENTS`.
     env: an environment's name (`varl.envs.names()`), "package.module:factory", or an object with Brax's interface.
     num_timesteps: environment steps in all; by default the preset's.
     seed: the same seed gives the same run, bit for bit, on the same CPU and versions.
     backend: Brax's physics backend.
-    out: a directory for metrics, checkpoints, policy and curve; None keeps everything in memory.
+    out: a directory for metrics, checkpoints, policy and curve (one that all processes see); None keeps everything in
+      memory.
     overwrite: whether an existing `out` may be replaced.
     callback: called with each row of metrics, right after its evaluation; what it raises ends the run.
     preset: whether to start from the tuned preset for this environment.
@@ -89,6 +93,7 @@ def train(
   Raises:
     ValueError: anything out of range, an unknown name, an `out` that exists, or memory that replay would exceed.
     Diverged: parameters or losses turned non-finite; metrics and the last good checkpoint stay.
+    processes.OtherProcessFailed: the process that writes could not.
   """
   if num_timesteps is not None:
     overrides["num_timesteps"] = num_timesteps
