@@ -101,6 +101,7 @@ __all__ = [
   "posteriors",
   "presets",
   "priors",
+  "processes",
   "repeat",
   "replay",
   "resume",
