@@ -29,7 +29,8 @@ _MEMBERS = {
   "varl.settings": ("Settings",),
   "varl.trainer": ("Trainer", "TrainerState", "make_trainer"),
   "varl.evaluate": ("evaluator",),
-  "varl.training": ("Diverged", "Run", "resume", "train"),
+  "varl.training": ("Run", "resume", "train"),
+  "varl.safeguards": ("Diverged",),
   "varl.export": ("Policy", "load_policy", "save_policy"),
 }
 _MODULES = (
@@ -142,10 +143,11 @@ if TYPE_CHECKING:
   from varl.design import agent
   from varl.evaluate import evaluator
   from varl.export import Policy, load_policy, save_policy
+  from varl.safeguards import Diverged
   from varl.settings import Settings
   from varl.step import assign, chain, copy, descend, every, joint, repeat, share, track
   from varl.trainer import Trainer, TrainerState, make_trainer
-  from varl.training import Diverged, Run, resume, train
+  from varl.training import Run, resume, train
   from varl.types import (
     Agent,
     AgentState,

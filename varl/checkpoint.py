@@ -23,10 +23,9 @@ import re
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterable
 from typing import Any
 
-from varl import files, processes
+from varl import files, leaves, processes
 
 SCHEMA = 1
 """Version of the layout above. A reader refuses a larger one."""
@@ -49,77 +48,6 @@ class CheckpointWarning(UserWarning):
 
 class _Damaged(Exception):
   """This checkpoint is not what was saved; the message says where."""
-
-
-# Leaves
-
-
-def _describe(leaf: Any) -> dict[str, Any]:
-  """What a leaf is, as JSON: its kind and, for arrays and keys, shape and dtype."""
-  import jax
-  import numpy as np
-
-  if type(leaf) in (bool, int, float):  # exactly these: np.float64 is a float to isinstance
-    return {"kind": type(leaf).__name__}
-  if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-    return {"kind": "key", "shape": list(leaf.shape), "dtype": str(leaf.dtype)}
-  if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | np.ndarray | np.generic):
-    dtype = np.dtype(leaf.dtype)
-    if dtype.kind not in "OSUMm":
-      return {"kind": "array", "shape": list(leaf.shape), "dtype": dtype.name}
-  raise ValueError(f"a leaf must be an array, a typed key or a Python number, got {type(leaf).__name__}: {leaf!r:.80}")
-
-
-def _flatten(tree: Any) -> tuple[list[tuple[str, Any]], Any]:
-  import jax
-
-  leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-  return [(jax.tree_util.keystr(path) or "the state", leaf) for path, leaf in leaves], structure
-
-
-def _describe_all(leaves: Iterable[tuple[str, Any]]) -> dict[str, dict[str, Any]]:
-  result = {}
-  for path, leaf in leaves:
-    try:
-      result[path] = _describe(leaf)
-    except ValueError as error:
-      raise ValueError(f"{path}: {error}") from None
-  return result
-
-
-def _from_host(entry: dict[str, Any], value: Any, example: Any) -> Any:
-  """The stored `value` as the kind of leaf that `example` is, placed where `example` is."""
-  import jax
-  import numpy as np
-
-  if entry["kind"] == "bool":
-    return entry["value"] == "True"
-  if entry["kind"] == "int":
-    return int(entry["value"])
-  if entry["kind"] == "float":
-    return float.fromhex(entry["value"])
-  sharding = getattr(example, "sharding", None)
-  if entry["kind"] == "key":
-    return jax.random.wrap_key_data(processes.place(value, sharding), impl=entry["impl"])
-  if isinstance(example, np.generic):
-    return value[()]
-  if isinstance(example, np.ndarray):
-    return value
-  return processes.place(value, sharding)
-
-
-def _text(entry: dict[str, Any]) -> str:
-  return f"{entry['dtype']}{entry['shape']}" if "shape" in entry else f"a Python {entry['kind']}"
-
-
-def _differences(saved: dict[str, dict[str, Any]], wanted: dict[str, dict[str, Any]]) -> list[str]:
-  """What keeps a saved state from being the wanted one, a line each; empty where it is."""
-  result = [f"{path} is in the checkpoint only" for path in saved if path not in wanted]
-  result += [f"{path} is not in the checkpoint" for path in wanted if path not in saved]
-  for path in wanted:
-    if path in saved and _text(saved[path]) != _text(wanted[path]):
-      result.append(f"{path} is {_text(saved[path])} in the checkpoint and should be {_text(wanted[path])}")
-  return result
 
 
 # Files
@@ -253,35 +181,13 @@ def save(directory: str | os.PathLike[str], step: int, state: Any, *, keep: int 
     raise ValueError(f"step must be a Python int of 0 or more, got {step!r}")
   if keep < 1:
     raise ValueError(f"keep must be at least 1, got {keep}")
-  leaves, _ = _flatten(state)
-  entries = _describe_all(leaves)
-  arrays = _to_host(leaves, entries)
+  listed, _ = leaves.flatten(state)
+  entries = leaves.describe_all(listed)
+  arrays = leaves.to_host(listed, entries)
   directory = pathlib.Path(directory)
-  team = processes.team(any(processes.spread(leaf) for _, leaf in leaves))
+  team = processes.team(any(processes.spread(leaf) for _, leaf in listed))
   team.lead(lambda: _store(directory, step, entries, arrays, keep))
   return directory / f"{step:012d}"
-
-
-def _to_host(leaves: list[tuple[str, Any]], entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
-  """The arrays to store, by the names under which their entries will know them; the entries are completed."""
-  import jax
-  import numpy as np
-
-  arrays = {}
-  for number, (path, leaf) in enumerate(leaves):
-    entry = entries[path]
-    if "shape" not in entry:
-      entry["value"] = leaf.hex() if entry["kind"] == "float" else str(leaf)
-      continue
-    if entry["kind"] == "key":
-      entry["impl"] = str(jax.random.key_impl(leaf))
-      leaf = jax.random.key_data(leaf)
-    value = processes.to_host(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf)
-    entry["data"] = {"shape": list(value.shape), "dtype": value.dtype.name}
-    if value.size:  # Orbax refuses arrays without elements; their shape says all there is
-      entry["name"] = f"{number:06d}"
-      arrays[entry["name"]] = value
-  return arrays
 
 
 def _store(
@@ -357,8 +263,8 @@ def restore(directory: str | os.PathLike[str], example: Any) -> tuple[int, Any]:
       newest one holds another state than `example` (of another algorithm, or of other sizes), saying what differs.
     ValueError: `example` has a leaf that is no array, key or number.
   """
-  leaves, structure = _flatten(example)
-  wanted = _describe_all(leaves)
+  listed, structure = leaves.flatten(example)
+  wanted = leaves.describe_all(listed)
   directory = pathlib.Path(directory)
   if not directory.is_dir():
     raise CheckpointError(f"no checkpoint: {directory} is no directory")
@@ -372,7 +278,7 @@ def restore(directory: str | os.PathLike[str], example: Any) -> tuple[int, Any]:
         continue
       if manifest["step"] != step:
         raise _Damaged(f"its manifest is of step {manifest['step']}")
-      found = _differences(manifest["leaves"], wanted)
+      found = leaves.differences(manifest["leaves"], wanted)
       if found:
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         raise CheckpointError(f"{path} holds another state than is asked for: {'; '.join(found[:5])}{more}")
@@ -381,24 +287,9 @@ def restore(directory: str | os.PathLike[str], example: Any) -> tuple[int, Any]:
       damaged.append(f"checkpoint {path} is damaged ({error})")
       warnings.warn(f"{damaged[-1]}; trying the one before it", CheckpointWarning, stacklevel=2)
       continue
-    return step, _rebuild(manifest, arrays, leaves, structure)
+    return step, leaves.rebuild(manifest["leaves"], arrays, listed, structure)
 
   if damaged:
     raise CheckpointError(f"no checkpoint in {directory} can be read: {'; '.join(damaged)}")
   incomplete = ", ".join(path.name for _, path in candidates) or "nothing"
   raise CheckpointError(f"no complete checkpoint in {directory}; found {incomplete} (a checkpoint has a {MANIFEST})")
-
-
-def _rebuild(manifest: dict[str, Any], arrays: dict[str, Any], leaves: list[tuple[str, Any]], structure: Any) -> Any:
-  import jax
-  import numpy as np
-
-  values = []
-  for path, example in leaves:
-    entry = manifest["leaves"][path]
-    data = entry.get("data")
-    value = None
-    if data is not None:
-      value = arrays[entry["name"]] if "name" in entry else np.zeros(data["shape"], np.dtype(data["dtype"]))
-    values.append(_from_host(entry, value, example))
-  return jax.tree.unflatten(structure, values)

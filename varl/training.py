@@ -6,18 +6,14 @@ import functools
 import math
 import os
 import pathlib
-import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from varl import agents, checkpoint, configure, doctor, envs, export, loggers, plots, processes
+from varl import agents, checkpoint, configure, doctor, envs, export, loggers, plots, processes, safeguards
 from varl.configure import RunConfig
 from varl.envs.base import action_bounds, spec
 from varl.evaluate import evaluator
@@ -30,10 +26,6 @@ CHUNKS = 10
 """Calls of the trainer an epoch. A constant and not a matter of time, so that every run sums its metrics alike."""
 
 Row = dict[str, Any]
-
-
-class Diverged(RuntimeError):
-  """A run whose parameters or losses are no longer finite."""
 
 
 class Run(NamedTuple):
@@ -105,13 +97,13 @@ def train(
   report = report if team.leads else silent
   if out is not None:
     out = pathlib.Path(out)
-    team.lead(functools.partial(_check_out, out, overwrite))
+    team.lead(functools.partial(safeguards.check_out, out, overwrite))
   report.started(run, out)
   made = envs.make(env, backend) if isinstance(env, str) else envs.make(env)
   session = _session(run, made)
-  _check_memory(session.trainer, report)
+  safeguards.check_memory(session.trainer, report)
   if out is not None:  # only now: what is wrong with the run's settings must not cost the run that is overwritten
-    team.lead(functools.partial(_claim, out, run))
+    team.lead(functools.partial(safeguards.claim, out, run))
   return _loop(session, None, [], out, callback, report)
 
 
@@ -148,7 +140,7 @@ def resume(
     envs.registry.check_name(run.env, run.backend)
     env = envs.make(run.env, run.backend)
   session = _session(run, env)
-  _check_memory(session.trainer, report)
+  safeguards.check_memory(session.trainer, report)
   step, saved = checkpoint.restore(out / "checkpoints", {"trainer": session.trainer.shapes, "walltime": 0.0})
   report.message(f"resuming at {step:,} environment steps")
 
@@ -231,7 +223,7 @@ def _loop(
   last_saved = done
   writer = loggers.MetricsWriter(out) if out is not None and team.leads else None
   try:
-    with _interruptible() as interrupted:
+    with safeguards.interruptible() as interrupted:
 
       def stopping() -> bool:
         return team.anywhere(interrupted.is_set())
@@ -267,7 +259,7 @@ def _loop(
           state, metrics = epoch(state, np.int32(count))
           parts.append(jax.device_get(metrics))
           done += count
-          _assert_updates(settings, done, count, parts[-1])
+          safeguards.assert_updates(settings, done, count, parts[-1])
           report.advanced(done * settings.steps_per_iteration, parts[-1])
         seconds = time.perf_counter() - begun
         if done < goal:
@@ -277,7 +269,7 @@ def _loop(
         training["training/updates_per_second"] = training["training/updates"] / seconds
         training["training/compile_time"] = compile_time
         record(training)
-        _check_finite(state, training, done * settings.steps_per_iteration, out)
+        safeguards.check_finite(state, training, done * settings.steps_per_iteration, out)
         if done == total or (done - last_saved) * settings.steps_per_iteration >= settings.checkpoint_every:
           save()
           last_saved = done
@@ -320,75 +312,6 @@ def _compile(trainer: Trainer, init_key: Any, saved: dict[str, Any] | None) -> t
     return state, epoch.result(), evaluate.result()
 
 
-def _check_out(out: pathlib.Path, overwrite: bool) -> None:
-  """The directory of a new run: it must not exist, or be a run that may be overwritten."""
-  if out.exists():
-    if not overwrite:
-      raise ValueError(f"{out} exists already; choose another directory, resume it, or pass overwrite")
-    if not (out / configure.FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
-      raise ValueError(f"{out} exists and is no run; it is not overwritten")
-
-
-def _claim(out: pathlib.Path, run: RunConfig) -> None:
-  """Makes the directory, empty but for the run's description."""
-  try:
-    if out.exists():
-      shutil.rmtree(out)
-    out.mkdir(parents=True)
-  except OSError as error:
-    raise ValueError(f"cannot create {out}: {error.strerror}") from None
-  configure.write(out, run, doctor.device_summary())
-
-
-def _check_memory(trainer: Trainer, report: Reporter) -> None:
-  """Says what replay will take before it is allocated.
-
-  Raises:
-    ValueError: it exceeds the memory that the device has.
-  """
-  size = trainer.replay_bytes
-  if not size:
-    return
-  limit = doctor.device_memory()
-  known = "" if limit is None else f" of {limit / 2**20:,.0f} MiB"
-  report.message(f"replay: {size / 2**20:,.1f} MiB a device{known}")
-  if limit is not None and size > limit:
-    raise ValueError(
-      f"a replay of {trainer.settings.replay_capacity:,} transitions takes {size / 2**20:,.0f} MiB a device, "
-      f"but it has {limit / 2**20:,.0f} MiB; lower replay_capacity"
-    )
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-  """Turns the first Ctrl-C or SIGTERM into an event: the run stops between two calls of the trainer and is saved."""
-  event = threading.Event()
-  if threading.current_thread() is not threading.main_thread():
-    yield event
-    return
-
-  def handle(number: int, frame: Any) -> None:
-    if event.is_set():
-      raise KeyboardInterrupt
-    event.set()
-
-  before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-  try:
-    yield event
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
-
-
-def _assert_updates(settings: Any, done: int, count: int, metrics: dict[str, Any]) -> None:
-  """The ratio of updates to environment steps is a setting; this holds it against what happened."""
-  warm = min(max(settings.warm_up_iterations - (done - count), 0), count)
-  expected = (count - warm) * settings.updates_per_iteration
-  happened = int(metrics["training/updates"])
-  if happened != expected:
-    raise AssertionError(f"{happened} updates in {count} iterations, where the settings give {expected}")
-
-
 _COUNTS = ("training/updates", "training/episodes", "training/nan_resets")
 _OF_EPISODES = ("training/episode_reward", "training/avg_episode_length")
 
@@ -406,19 +329,3 @@ def _merge(parts: list[dict[str, Any]]) -> Row:
     weighted = [w * v for w, v in zip(weights, values, strict=True) if w > 0]
     row[name] = sum(weighted) / sum(weights) if weighted else math.nan
   return row
-
-
-@jax.jit
-def _finite(params: Params) -> jax.Array:
-  leaves = [jax.numpy.all(jax.numpy.isfinite(x)) for x in jax.tree.leaves(params)]
-  return jax.numpy.all(jax.numpy.stack(leaves))
-
-
-def _check_finite(state: TrainerState, training: Row, steps: int, out: pathlib.Path | None) -> None:
-  bad = [
-    k for k, v in training.items() if k.endswith("_loss") and not math.isfinite(v) and training["training/updates"]
-  ]
-  if bad or not bool(_finite(state.agent.params)):
-    what = f"{', '.join(bad)} turned non-finite" if bad else "a parameter turned non-finite"
-    kept = "" if out is None else f"; metrics and the checkpoints before it are in {out}"
-    raise Diverged(f"{what} before {steps:,} environment steps{kept}")
