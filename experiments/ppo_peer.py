@@ -6,8 +6,8 @@
 
 `learning` trains both with each seed and compares the area under the curve of returns (of the policy's mode, evaluated
 after equal numbers of environment steps) above the return of untrained policies. Learning rate, discount, reward scale,
-entropy cost, epochs and action repeat are those of Brax's training notebook for the task, networks Brax's defaults;
-environments, rollouts and minibatches are fewer, for a CPU.
+entropy cost, epochs and action repeat are those of Brax's training notebook for the task, networks and the policy's
+first deviation Brax's defaults; environments, rollouts and minibatches are fewer, for a CPU.
 `throughput` lets both take turns in one process, a rollout and its updates each: a turn is short, so that what else the
 machine does falls on both. One process after another does so, with either trainer built first in turn: what a process
 draws, such as where its arrays lie, shifts the ratio of all its pairs by a percent or two. The ratio is the median over
@@ -17,6 +17,7 @@ Each writes a record to `experiments/results/ppo_peer/`.
 
 import argparse
 import json
+import math
 import multiprocessing
 import pathlib
 import statistics
@@ -37,7 +38,9 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "ppo_peer"
 EPISODES = 32
 MINIBATCHES = 8
 
-NETWORKS: dict[str, Any] = {"hidden": (32,) * 4, "value_hidden": (256,) * 5, "activation": "silu"}
+NETWORKS: dict[str, Any] = {
+  "hidden": (32,) * 4, "value_hidden": (256,) * 5, "activation": "silu", "initial_std": math.log(2) + 1e-3,
+}  # fmt: skip
 """Brax's."""
 
 TASKS: dict[str, dict[str, Any]] = {

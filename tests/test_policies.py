@@ -159,6 +159,16 @@ def test_heads_start_as_asked():
   np.testing.assert_allclose(distribution.stddev(), [0.3, 0.1], rtol=1e-5)
 
 
+def test_a_traced_start_is_the_concrete_one():
+  starts = [0.002, 0.7, 1.0, 900.0]
+
+  def std(init_std):
+    return policies.tanh_gaussian(1, init_std=init_std).distribution(jnp.zeros(2)).stddev()[0]
+
+  np.testing.assert_allclose(jax.vmap(std)(jnp.array(starts)), starts, rtol=1e-3)
+  np.testing.assert_allclose([std(start) for start in starts], starts, rtol=1e-5)
+
+
 def test_mode_and_execute(kind):
   head = HEADS[kind](2)
   outputs = jnp.array([[0.5, -3.0, 1.0, 1.0]])
@@ -332,6 +342,7 @@ def test_kl_keeps_its_digits_at_small_budgets(budget):
     (lambda: policies.gaussian(1, init_std=0.5, min_std=0.5), "min_std=0.5, init_std=0.5"),
     (lambda: policies.tanh_gaussian(1, min_std=-0.1), "min_std=-0.1"),
     (lambda: policies.gaussian(1, init_std=float("nan")), "init_std=nan"),
+    (lambda: policies.gaussian(1, init_std=float("inf")), "init_std=inf"),
     (lambda: policies.categorical(0), "at least one action, got 0"),
   ],
 )

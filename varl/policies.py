@@ -75,7 +75,7 @@ def normal(loc: Array, std: Array) -> distrax.Distribution:
   return distrax.Independent(distrax.Normal(loc, std), reinterpreted_batch_ndims=1)
 
 
-def gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1e-3) -> Head:
+def gaussian(action_size: int, *, init_std: float | Array = 1.0, min_std: float = 1e-3) -> Head:
   """A diagonal Gaussian on the whole line: u ~ N(μ, σ²), executed as it is.
 
   The outputs are (μ, ρ) with σ = min_std + softplus(ρ + c), and c such that σ = init_std at ρ = 0.
@@ -110,7 +110,7 @@ def gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1e-3) 
   )
 
 
-def tanh_gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1e-3) -> Head:
+def tanh_gaussian(action_size: int, *, init_std: float | Array = 1.0, min_std: float = 1e-3) -> Head:
   """A squashed diagonal Gaussian on (-1, 1): a = tanh(u), u ~ N(μ, σ²).
 
   log π(a) = log N(u; μ, σ²) - Σ_i 2 (log 2 - u_i - softplus(-2 u_i))
@@ -155,7 +155,7 @@ def tanh_gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1
   )
 
 
-def full_gaussian(action_size: int, *, init_std: float = 1.0, min_std: float = 1e-3) -> Head:
+def full_gaussian(action_size: int, *, init_std: float | Array = 1.0, min_std: float = 1e-3) -> Head:
   """A Gaussian with a full covariance on the whole line: u ~ N(μ, L Lᵀ), executed as it is.
 
   The outputs are μ, ρ and the d (d - 1)/2 entries of L below its diagonal, row by row; L's diagonal is
@@ -359,7 +359,7 @@ def _sampler(
 
 
 def _normal_head(
-  name: str, action_size: int, init_std: float, min_std: float
+  name: str, action_size: int, init_std: float | Array, min_std: float
 ) -> Callable[[Array], distrax.Distribution]:
   shift = _checked_shift(name, action_size, init_std, min_std)
 
@@ -370,13 +370,15 @@ def _normal_head(
   return distribution
 
 
-def _checked_shift(name: str, action_size: int, init_std: float, min_std: float) -> float:
-  """c, with which min_std + softplus(0 + c) = init_std."""
+def _checked_shift(name: str, action_size: int, init_std: float | Array, min_std: float) -> float | Array:
+  """c, with which min_std + softplus(0 + c) = init_std; a traced one passes unchecked."""
   if action_size < 1:
     raise ValueError(f"{name} needs at least one action dimension, got {action_size}")
-  if not 0.0 <= min_std < init_std:
-    raise ValueError(f"{name} needs 0 <= min_std < init_std, got min_std={min_std}, init_std={init_std}")
-  return math.log(math.expm1(init_std - min_std))
+  if isinstance(init_std, jax.Array):
+    return init_std - min_std + jnp.log(-jnp.expm1(min_std - init_std))
+  if not 0.0 <= min_std < init_std < math.inf:
+    raise ValueError(f"{name} needs 0 <= min_std < init_std < inf, got min_std={min_std}, init_std={init_std}")
+  return init_std - min_std + math.log(-math.expm1(min_std - init_std))
 
 
 def _solve(lower: Array, x: Array) -> Array:

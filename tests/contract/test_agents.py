@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import transitions
 
-from varl import agents
+from varl import agents, components
+from varl.agents import iterative_sac
 from varl.envs import spec, toys
 from varl.settings import Settings
 from varl.trainer import make_trainer
@@ -148,6 +149,27 @@ def test_numeric_hyper_parameters_can_be_mapped_over(case):
 
   after = jax.jit(jax.vmap(critic_after))(jnp.float32([0.5, 0.99]))
   assert any(np.any(leaf[0] != leaf[1]) for leaf in jax.tree.leaves(after))
+
+
+def test_a_policy_network_starts_as_wide_as_it_is_told(case):
+  """Every Config with a policy network has `initial_std`; where observations are zero the first network gives it."""
+  module, agent, *_ = case
+  if not issubclass(module.Config, components.OnPolicyConfig | components.PolicyConfig | components.ImprovementConfig):
+    assert not hasattr(module.Config, "initial_std") or module.Config is iterative_sac.Config
+    return
+  if agent.spec.discrete:
+    return
+
+  @jax.jit
+  def spread(initial_std):
+    made = module.make(agent.spec, module.Config(hidden=(8,), initial_std=initial_std))
+    params = made.init(jax.random.key(0)).params
+    action = made.act(params, (), jnp.zeros((4096, agent.spec.observation_size)), jax.random.key(1))[0]
+    return action.std(axis=0)
+
+  np.testing.assert_allclose(spread(0.3), jnp.full(agent.spec.action_size, 0.3), rtol=0.05)
+  with pytest.raises(ValueError, match=r"initial_std is a finite number > 0, got 0\.0"):
+    module.make(agent.spec, module.Config(initial_std=0.0))
 
 
 def test_config_and_make_say_what_they_refuse(case):

@@ -45,7 +45,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
 def _head(spec: Spec, config: Config) -> policies.Head:
   if spec.discrete:
     raise ValueError("sac needs continuous actions, but the environment's are discrete; use sac_discrete")
-  return components.head(spec, config.policy)
+  return components.policy_head(spec, config)
 
 
 make = components.maker(Config, design, _head)

@@ -49,7 +49,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   positive(config, "damping", zero=True)
   positive(config, "conjugate_iterations", "value_updates", whole=True)
   positive(config, "backtracks", zero=True, whole=True)
-  head = components.head(spec, config.policy)
+  head = components.policy_head(spec, config)
   network, policy = components.parametric(spec, config, head)
 
   def divergence(old: ArrayTree, new: ArrayTree, obs: Array) -> Array:

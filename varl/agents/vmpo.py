@@ -50,7 +50,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   components.check(config)
   unit_interval(config, "share", lower_open=True)
   positive(config, "epsilon", "initial_temperature")
-  head = components.head(spec, config.policy)
+  head = components.policy_head(spec, config)
   return Design(
     components.learned_prior(spec, config, head, decoupled=config.decoupled),
     posteriors.acting_by_prior(posteriors.taken(share=config.share)),

@@ -60,11 +60,13 @@ class OnPolicyConfig(Config):
     value_hidden: the widths of the value's hidden layers; None: those of `hidden`.
     policy: for continuous actions, "tanh_gaussian" where they are bounded; "gaussian", or with a full covariance
       "full_gaussian", on the whole line.
+    initial_std: σ of a continuous policy at the start, before squashing.
   """
 
   lam: float = 0.95
   value_hidden: tuple[int, ...] | None = None
   policy: str = "tanh_gaussian"
+  initial_std: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +89,14 @@ class PolicyConfig(CriticConfig):
     samples: actions drawn a state, in targets and losses; of discrete actions all are used.
     policy: for continuous actions, "tanh_gaussian" where they are bounded; "gaussian", or with a full covariance
       "full_gaussian", on the whole line.
+    initial_std: σ of a continuous policy at the start, before squashing.
     moment_penalty: weight of `losses.moment_penalty` in the policy's loss, for continuous actions.
   """
 
   separate_value: bool = False
   samples: int = 1
   policy: str = "tanh_gaussian"
+  initial_std: float = 1.0
   moment_penalty: float = 0.0
 
 
@@ -118,6 +122,7 @@ class ImprovementConfig(CriticConfig):
   Attributes:
     policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" or, with a full covariance,
       "full_gaussian" on the whole line (bounded environments clip those; see `action_penalty`).
+    initial_std: σ of a continuous policy at the start, before squashing.
     samples: actions of the prior a state, in the E-step and in the value's target; of discrete actions all are used.
     inference: the E-step: "sampled" (the prior's own actions, weighed by Q) or "parametric" (a second policy network
       that maximises E[Q] - η KL(π_q ‖ π)).
@@ -131,6 +136,7 @@ class ImprovementConfig(CriticConfig):
   """
 
   policy: str = "tanh_gaussian"
+  initial_std: float = 1.0
   samples: int = 20
   inference: str = "sampled"
   weights: str = "boltzmann"

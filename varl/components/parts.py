@@ -11,7 +11,7 @@ from varl.components.configs import OnPolicyConfig, PolicyConfig, check
 from varl.design import agent
 from varl.duals import Dual, dual
 from varl.settings import positive, unit_interval
-from varl.types import Agent, Design, Posterior, Prior, Spec, Temperature, Value
+from varl.types import Agent, Array, Design, Posterior, Prior, Spec, Temperature, Value
 
 _HEADS = {
   "tanh_gaussian": policies.tanh_gaussian,
@@ -20,7 +20,7 @@ _HEADS = {
 }
 
 
-def head(spec: Spec, policy: str, *, init_std: float = 1.0) -> policies.Head:
+def head(spec: Spec, policy: str, *, init_std: float | Array = 1.0) -> policies.Head:
   """The policy's head: `policy` for continuous actions, categorical for discrete ones.
 
   Raises:
@@ -38,8 +38,13 @@ def head(spec: Spec, policy: str, *, init_std: float = 1.0) -> policies.Head:
 
 
 def policy_head(spec: Spec, config: Any) -> policies.Head:
-  """`head` of the family that the Config's `policy` names."""
-  return head(spec, config.policy)
+  """`head` of the family that the Config's `policy` names, with its `initial_std`.
+
+  Raises:
+    ValueError: as `head`, or `initial_std` out of range.
+  """
+  positive(config, "initial_std")
+  return head(spec, config.policy, init_std=config.initial_std)
 
 
 class Make(Protocol):
@@ -116,7 +121,7 @@ def actor_critic(spec: Spec, config: PolicyConfig, *, regularised: bool) -> tupl
   check(config)
   positive(config, "samples")
   positive(config, "moment_penalty", zero=True)
-  policy = head(spec, config.policy)
+  policy = policy_head(spec, config)
   actor = network(config, spec.observation_size, policy.size)
   if spec.discrete:
     posterior = posteriors.enumerated(actor, policy, optimizer(config))
@@ -222,7 +227,7 @@ def policy_gradient(
     ValueError: a field out of range, or a policy that does not fit the action space.
   """
   check(config)
-  policy = head(spec, config.policy)
+  policy = policy_head(spec, config)
   actor, acting = parametric(spec, config, policy, samples=samples)
   posterior = posteriors.score(
     acting,
@@ -254,7 +259,7 @@ def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
   ):
     if getattr(config, name) not in allowed:
       raise ValueError(f"{name} is one of {', '.join(allowed)}; got {getattr(config, name)!r}")
-  policy = head(spec, config.policy)
+  policy = policy_head(spec, config)
   if config.weights == "rank" and (spec.discrete or config.inference == "parametric"):
     raise ValueError("ranks weigh sampled, continuous actions: weights='rank' needs inference='sampled'")
   if config.action_penalty and (spec.discrete or config.policy == "tanh_gaussian"):
