@@ -2,12 +2,14 @@
 
     python -m experiments.ppo_peer learning --env inverted_pendulum
     python -m experiments.ppo_peer learning --env reacher
+    python -m experiments.ppo_peer learning --env reacher --initial-std 1
     python -m experiments.ppo_peer throughput --env halfcheetah
 
 `learning` trains both with each seed and compares the area under the curve of returns (of the policy's mode, evaluated
 after equal numbers of environment steps) above the return of untrained policies. Learning rate, discount, reward scale,
 entropy cost, epochs and action repeat are those of Brax's training notebook for the task, networks and the policy's
-first deviation Brax's defaults; environments, rollouts and minibatches are fewer, for a CPU.
+first deviation Brax's defaults; environments, rollouts and minibatches are fewer, for a CPU. With `--initial-std`
+varl's policy starts with another deviation: varl's own default is 1, Brax's is .69 and cannot be set.
 `throughput` lets both take turns in one process, a rollout and its updates each: a turn is short, so that what else the
 machine does falls on both. One process after another does so, with either trainer built first in turn: what a process
 draws, such as where its arrays lie, shifts the ratio of all its pairs by a percent or two. The ratio is the median over
@@ -16,6 +18,7 @@ Each writes a record to `experiments/results/ppo_peer/`.
 """
 
 import argparse
+import functools
 import json
 import math
 import multiprocessing
@@ -38,10 +41,11 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "ppo_peer"
 EPISODES = 32
 MINIBATCHES = 8
 
-NETWORKS: dict[str, Any] = {
-  "hidden": (32,) * 4, "value_hidden": (256,) * 5, "activation": "silu", "initial_std": math.log(2) + 1e-3,
-}  # fmt: skip
+NETWORKS: dict[str, Any] = {"hidden": (32,) * 4, "value_hidden": (256,) * 5, "activation": "silu"}
 """Brax's."""
+
+BRAX_STD = math.log(2) + 1e-3
+"""The deviation, before squashing, with which Brax's policy starts: softplus(0) + .001."""
 
 TASKS: dict[str, dict[str, Any]] = {
   "inverted_pendulum": {
@@ -58,7 +62,7 @@ TASKS: dict[str, dict[str, Any]] = {
 Curve = list[tuple[int, float]]
 
 
-def varl_curve(env: str, task: dict[str, Any], seed: int) -> Curve:
+def varl_curve(env: str, task: dict[str, Any], seed: int, initial_std: float = BRAX_STD) -> Curve:
   steps = task["num_envs"] * task["unroll_length"] * task["action_repeat"]
   settings = {k: task[k] for k in ("num_timesteps", "num_envs", "unroll_length", "epochs", "action_repeat")}
   run = varl.train(
@@ -71,6 +75,7 @@ def varl_curve(env: str, task: dict[str, Any], seed: int) -> Curve:
     eval_episodes=EPISODES,
     learning_rate=3e-4,
     clip=0.3,
+    initial_std=initial_std,
     **settings,
     **{k: task[k] for k in ("gamma", "reward_scale", "temperature")},
     **NETWORKS,
@@ -134,9 +139,12 @@ def compare(curves: dict[str, list[Curve]]) -> dict[str, Any]:
   }
 
 
-def learning(env: str, seeds: list[int]) -> dict[str, Any]:
+def learning(env: str, seeds: list[int], initial_std: float) -> dict[str, Any]:
   task = TASKS[env]
-  trainers: dict[str, Callable[..., Curve]] = {"varl": varl_curve, "brax": brax_curve}
+  trainers: dict[str, Callable[..., Curve]] = {
+    "varl": functools.partial(varl_curve, initial_std=initial_std),
+    "brax": brax_curve,
+  }
   curves: dict[str, list[Curve]] = {name: [] for name in trainers}
   for seed in seeds:
     for name, train in trainers.items():
@@ -147,7 +155,7 @@ def learning(env: str, seeds: list[int]) -> dict[str, Any]:
   lengths = {len(curve) for runs in curves.values() for curve in runs}
   if len(lengths) != 1:
     raise AssertionError(f"the trainers evaluated at different numbers of steps: {lengths}")
-  return {"task": task, "seeds": seeds, **compare(curves), "curves": curves}
+  return {"task": task, "initial_std": initial_std, "seeds": seeds, **compare(curves), "curves": curves}
 
 
 def ours(env_name: str, *, num_envs: int, unroll_length: int, epochs: int, iterations: int) -> peers.Peer:
@@ -221,20 +229,25 @@ def main() -> None:
   parser.add_argument("what", choices=["learning", "throughput"])
   parser.add_argument("--env", default="inverted_pendulum")
   parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+  parser.add_argument("--initial-std", type=float, help="of varl's policy, in `learning`; by default Brax's")
   parser.add_argument("--rounds", type=int, default=31, help="of turns in a process")
   parser.add_argument("--processes", type=int, default=6, help="that measure, one after another")
   args = parser.parse_args()
   if min(args.rounds, args.processes) < 1:
     parser.error(f"--rounds and --processes are >= 1, got {args.rounds} and {args.processes}")
+  if args.initial_std is not None and not args.initial_std > 0:
+    parser.error(f"--initial-std is > 0, got {args.initial_std}")
   if args.what == "learning" and args.env not in TASKS:
     parser.error(f"--env is one of {', '.join(TASKS)} here, got {args.env}")
-  found = (
-    learning(args.env, args.seeds) if args.what == "learning" else throughput(args.env, args.rounds, args.processes)
-  )
+  if args.what == "learning":
+    found = learning(args.env, args.seeds, args.initial_std or BRAX_STD)
+  else:
+    found = throughput(args.env, args.rounds, args.processes)
   RESULTS.mkdir(parents=True, exist_ok=True)
   command = " ".join(["python -m experiments.ppo_peer", *sys.argv[1:]])
   body = {"command": command, **found, **doctor.device_summary()}
-  (RESULTS / f"{args.what}-{args.env}.json").write_text(json.dumps(body, indent=1) + "\n")
+  suffix = f"-std{args.initial_std:g}" if args.initial_std else ""
+  (RESULTS / f"{args.what}-{args.env}{suffix}.json").write_text(json.dumps(body, indent=1) + "\n")
   print(json.dumps({k: v for k, v in found.items() if k not in ("curves", "ratios")}, indent=1))
 
 
