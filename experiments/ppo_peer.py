@@ -3,13 +3,15 @@
     python -m experiments.ppo_peer learning --env inverted_pendulum
     python -m experiments.ppo_peer learning --env reacher
     python -m experiments.ppo_peer learning --env reacher --initial-std 1
+    python -m experiments.ppo_peer learning --env reacher --minibatches trajectories
     python -m experiments.ppo_peer throughput --env halfcheetah
 
 `learning` trains both with each seed and compares the area under the curve of returns (of the policy's mode, evaluated
 after equal numbers of environment steps) above the return of untrained policies. Learning rate, discount, reward scale,
 entropy cost, epochs and action repeat are those of Brax's training notebook for the task, networks and the policy's
 first deviation Brax's defaults; environments, rollouts and minibatches are fewer, for a CPU. With `--initial-std`
-varl's policy starts with another deviation: varl's own default is 1, Brax's is .69 and cannot be set.
+varl's policy starts with another deviation: varl's own default is 1, Brax's is .69 and cannot be set. With
+`--minibatches trajectories` varl takes its minibatches as Brax does, and not of rows from the whole rollout.
 `throughput` lets both take turns in one process, a rollout and its updates each: a turn is short, so that what else the
 machine does falls on both. One process after another does so, with either trainer built first in turn: what a process
 draws, such as where its arrays lie, shifts the ratio of all its pairs by a percent or two. The ratio is the median over
@@ -35,6 +37,7 @@ import varl
 from experiments import peers
 from varl import doctor
 from varl.agents import ppo
+from varl.settings import MINIBATCHES as MINIBATCHES_OF
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "ppo_peer"
 
@@ -62,7 +65,7 @@ TASKS: dict[str, dict[str, Any]] = {
 Curve = list[tuple[int, float]]
 
 
-def varl_curve(env: str, task: dict[str, Any], seed: int, initial_std: float = BRAX_STD) -> Curve:
+def varl_curve(env: str, task: dict[str, Any], seed: int, **options: Any) -> Curve:
   steps = task["num_envs"] * task["unroll_length"] * task["action_repeat"]
   settings = {k: task[k] for k in ("num_timesteps", "num_envs", "unroll_length", "epochs", "action_repeat")}
   run = varl.train(
@@ -75,7 +78,7 @@ def varl_curve(env: str, task: dict[str, Any], seed: int, initial_std: float = B
     eval_episodes=EPISODES,
     learning_rate=3e-4,
     clip=0.3,
-    initial_std=initial_std,
+    **options,
     **settings,
     **{k: task[k] for k in ("gamma", "reward_scale", "temperature")},
     **NETWORKS,
@@ -139,10 +142,11 @@ def compare(curves: dict[str, list[Curve]]) -> dict[str, Any]:
   }
 
 
-def learning(env: str, seeds: list[int], initial_std: float) -> dict[str, Any]:
+def learning(env: str, seeds: list[int], **options: Any) -> dict[str, Any]:
+  """Both trainers' curves, compared; `options` are varl's own."""
   task = TASKS[env]
   trainers: dict[str, Callable[..., Curve]] = {
-    "varl": functools.partial(varl_curve, initial_std=initial_std),
+    "varl": functools.partial(varl_curve, **options),
     "brax": brax_curve,
   }
   curves: dict[str, list[Curve]] = {name: [] for name in trainers}
@@ -155,7 +159,7 @@ def learning(env: str, seeds: list[int], initial_std: float) -> dict[str, Any]:
   lengths = {len(curve) for runs in curves.values() for curve in runs}
   if len(lengths) != 1:
     raise AssertionError(f"the trainers evaluated at different numbers of steps: {lengths}")
-  return {"task": task, "initial_std": initial_std, "seeds": seeds, **compare(curves), "curves": curves}
+  return {"task": task, **options, "seeds": seeds, **compare(curves), "curves": curves}
 
 
 def ours(env_name: str, *, num_envs: int, unroll_length: int, epochs: int, iterations: int) -> peers.Peer:
@@ -230,6 +234,7 @@ def main() -> None:
   parser.add_argument("--env", default="inverted_pendulum")
   parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
   parser.add_argument("--initial-std", type=float, help="of varl's policy, in `learning`; by default Brax's")
+  parser.add_argument("--minibatches", choices=MINIBATCHES_OF, default="rows", help="of varl's, in `learning`")
   parser.add_argument("--rounds", type=int, default=31, help="of turns in a process")
   parser.add_argument("--processes", type=int, default=6, help="that measure, one after another")
   args = parser.parse_args()
@@ -240,13 +245,14 @@ def main() -> None:
   if args.what == "learning" and args.env not in TASKS:
     parser.error(f"--env is one of {', '.join(TASKS)} here, got {args.env}")
   if args.what == "learning":
-    found = learning(args.env, args.seeds, args.initial_std or BRAX_STD)
+    found = learning(args.env, args.seeds, initial_std=args.initial_std or BRAX_STD, minibatches=args.minibatches)
   else:
     found = throughput(args.env, args.rounds, args.processes)
   RESULTS.mkdir(parents=True, exist_ok=True)
   command = " ".join(["python -m experiments.ppo_peer", *sys.argv[1:]])
   body = {"command": command, **found, **doctor.device_summary()}
   suffix = f"-std{args.initial_std:g}" if args.initial_std else ""
+  suffix += "" if args.minibatches == "rows" else f"-{args.minibatches}"
   (RESULTS / f"{args.what}-{args.env}{suffix}.json").write_text(json.dumps(body, indent=1) + "\n")
   print(json.dumps({k: v for k, v in found.items() if k not in ("curves", "ratios")}, indent=1))
 

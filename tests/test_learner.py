@@ -61,6 +61,33 @@ def test_each_epoch_sees_every_row_once_in_a_new_order(again):
   np.testing.assert_array_equal(state.params["noted"], np.repeat([0, 4, 8] if again else [0, 0, 0], 4))
 
 
+def test_minibatches_of_trajectories_are_whole_environments():
+  agent, state = recorder(12)
+  settings = dataclasses.replace(SETTINGS, minibatches="trajectories")
+  learn = jax.jit(learner.from_rollout(agent, settings).learn)
+  state, *_ = learn(state, (), rollout(4, 8), jnp.ones((4, 8), bool), jax.random.key(0), False)
+  seen = np.asarray(state.params["seen"]).reshape(3, 8, 4)  # epochs, environments, steps
+  np.testing.assert_array_equal(seen - seen[:, :, :1], np.broadcast_to(8 * np.arange(4), (3, 8, 4)))
+  np.testing.assert_array_equal(np.sort(seen[:, :, 0]), np.broadcast_to(np.arange(8), (3, 8)))
+  assert len({tuple(order) for order in seen[:, :, 0]}) == 3
+  # What is not valid is replaced where it stands.
+  valid = jnp.ones((4, 8), bool).at[1, 3].set(False).at[:, 5].set(False)
+  state, *_ = learn(agent.init(None), (), rollout(4, 8), valid, jax.random.key(0), False)
+  again = np.asarray(state.params["seen"]).reshape(3, 8, 4)
+  good = np.asarray(valid).reshape(-1)[seen.astype(int)]
+  np.testing.assert_array_equal(again[good], seen[good])
+  assert np.asarray(valid).reshape(-1)[again.astype(int)].all()
+
+
+def test_bad_minibatches():
+  with pytest.raises(ValueError, match=r"minibatches is one of \['rows', 'trajectories'\], got 'columns'"):
+    dataclasses.replace(SETTINGS, minibatches="columns")
+  with pytest.raises(ValueError, match="epochs, the passes over each, must be > 0"):
+    Settings(minibatches="trajectories")
+  with pytest.raises(ValueError, match="batch_size=2 over num_devices=1 holds no whole number of trajectories"):
+    dataclasses.replace(SETTINGS, minibatches="trajectories", batch_size=2)
+
+
 def test_replayed_sequences_are_of_one_environment_in_order():
   """Rows count up over time in each environment; a batch is `[T, B]`, and a broken sequence is never seen."""
   batches = []

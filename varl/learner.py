@@ -103,6 +103,8 @@ def from_replay(agent: Agent, settings: Settings, row: Transition) -> Learner:
 def from_rollout(agent: Agent, settings: Settings) -> Learner:
   """Keeps nothing: goes `settings.epochs` times over the rollout, each time in minibatches of a new random order.
 
+  A minibatch is of rows from anywhere in the rollout, or of the whole trajectories of some environments, as
+  `settings.minibatches` says.
   Advantages and returns are of `agent.prepare`, once, or with `settings.prepare_every_epoch` anew for each pass. Rows
   that are not valid are left out, and others taken twice in their place.
 
@@ -118,9 +120,16 @@ def from_rollout(agent: Agent, settings: Settings) -> Learner:
     count = valid.size // batch_size
     rows = valid_rows(valid.reshape(-1))
 
+    def reordered(key: Key) -> Array:
+      if settings.minibatches == "rows":
+        return shuffled(key, rows)
+      length, envs = valid.shape
+      order = (shuffled(key, jnp.arange(envs))[:, None] + envs * jnp.arange(length)).reshape(-1)
+      return jnp.where(valid.reshape(-1)[order], order, rows[order])
+
     def epoch(agent_state: AgentState, key: Key, prepared: Transition) -> tuple[AgentState, Metrics]:
       order_key, update_key = jax.random.split(key)
-      order = shuffled(order_key, rows).reshape(count, batch_size)
+      order = reordered(order_key).reshape(count, batch_size)
       batches = jax.tree.map(lambda x: x[order], _flat(prepared))
       return _scan(lambda state, inputs: agent.update(state, *inputs), agent_state, batches, update_key, count)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 RESETS = ("pool", "fresh", "cached")
+MINIBATCHES = ("rows", "trajectories")
 FOLLOWS = ("updates_per_env_step", "replay_capacity", "warm_up")
 """The settings that follow from `epochs`, where there are any."""
 
@@ -26,6 +27,8 @@ class Settings:
       `updates_per_env_step`, `replay_capacity` and `warm_up` then follow, whatever they were given as: what the passes
       come to, one rollout, none. (`varl.train` and the command line refuse them.)
       0: for algorithms that learn from replay.
+    minibatches: of a rollout: "rows" drawn from all of it, or the whole "trajectories" of some of its environments,
+      `batch_size / unroll_length` of them.
     prepare_every_epoch: whether advantages are computed anew for each of the `epochs`, by the values as they then are.
     updates_per_env_step: train steps a (single) environment step; times the steps of one iteration it is a whole
       number.
@@ -50,6 +53,7 @@ class Settings:
   action_repeat: int = 1
   unroll_length: int = 1
   epochs: int = 0
+  minibatches: str = "rows"
   prepare_every_epoch: bool = False
   updates_per_env_step: float = 0.25
   batch_size: int = 256
@@ -71,6 +75,10 @@ class Settings:
     positive(self, "updates_per_env_step", zero=True)
     if self.reset not in RESETS:
       raise ValueError(f"reset is one of {list(RESETS)}, got {self.reset!r}")
+    if self.minibatches not in MINIBATCHES:
+      raise ValueError(f"minibatches is one of {list(MINIBATCHES)}, got {self.minibatches!r}")
+    if self.minibatches != "rows" and not self.epochs:
+      raise ValueError(f"minibatches={self.minibatches!r} is of rollouts: epochs, the passes over each, must be > 0")
     for name in ("num_envs", "batch_size", "replay_capacity", "eval_episodes"):
       if getattr(self, name) % self.num_devices:
         raise ValueError(
@@ -99,6 +107,11 @@ class Settings:
       raise ValueError(
         f"batch_size={self.batch_size} does not divide a rollout of num_envs × unroll_length = {rows} transitions into "
         "minibatches"
+      )
+    if self.minibatches == "trajectories" and self.batch_size // self.num_devices % self.unroll_length:
+      raise ValueError(
+        f"batch_size={self.batch_size} over num_devices={self.num_devices} holds no whole number of trajectories of "
+        f"unroll_length={self.unroll_length}"
       )
     follows = {
       "updates_per_env_step": self.epochs * (rows // self.batch_size) / self.steps_per_iteration,
