@@ -2,16 +2,17 @@
 
     python -m experiments.ppo_peer learning --env inverted_pendulum
     python -m experiments.ppo_peer learning --env reacher
-    python -m experiments.ppo_peer learning --env reacher --initial-std 1
-    python -m experiments.ppo_peer learning --env reacher --minibatches trajectories
+    python -m experiments.ppo_peer learning --env reacher --minibatches rows
+    python -m experiments.ppo_peer learning --env reacher --minibatches rows --initial-std 1
     python -m experiments.ppo_peer throughput --env halfcheetah
 
 `learning` trains both with each seed and compares the area under the curve of returns (of the policy's mode, evaluated
 after equal numbers of environment steps) above the return of untrained policies. Learning rate, discount, reward scale,
 entropy cost, epochs and action repeat are those of Brax's training notebook for the task, networks and the policy's
-first deviation Brax's defaults; environments, rollouts and minibatches are fewer, for a CPU. With `--initial-std`
-varl's policy starts with another deviation: varl's own default is 1, Brax's is .69 and cannot be set. With
-`--minibatches trajectories` varl takes its minibatches as Brax does, and not of rows from the whole rollout.
+first deviation Brax's defaults; environments, rollouts and minibatches are fewer, for a CPU. Both take minibatches of
+whole trajectories and compute their advantages anew for each. With `--minibatches rows` varl takes them as by its own
+default: rows from anywhere in the rollout, whose advantages were computed once. With `--initial-std` its policy starts
+with another deviation: varl's own default is 1, Brax's is .69 and cannot be set.
 `throughput` lets both take turns in one process, a rollout and its updates each: a turn is short, so that what else the
 machine does falls on both. One process after another does so, with either trainer built first in turn: what a process
 draws, such as where its arrays lie, shifts the ratio of all its pairs by a percent or two. The ratio is the median over
@@ -37,7 +38,6 @@ import varl
 from experiments import peers
 from varl import doctor
 from varl.agents import ppo
-from varl.settings import MINIBATCHES as MINIBATCHES_OF
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "ppo_peer"
 
@@ -61,6 +61,12 @@ TASKS: dict[str, dict[str, Any]] = {
   },
 }  # fmt: skip
 """By environment. `iterations`: rollouts between evaluations. Learning rate 3e-4, clip .3 and λ .95 for all."""
+
+MINIBATCHES_AS: dict[str, dict[str, Any]] = {
+  "trajectories": {"minibatches": "trajectories", "prepare_every": "minibatch"},
+  "rows": {"minibatches": "rows", "prepare_every": "rollout"},
+}
+"""Brax's, and varl's own."""
 
 Curve = list[tuple[int, float]]
 
@@ -171,6 +177,7 @@ def ours(env_name: str, *, num_envs: int, unroll_length: int, epochs: int, itera
     epochs=epochs,
     batch_size=num_envs // MINIBATCHES * unroll_length,
     eval_every=iterations * num_envs * unroll_length,
+    **MINIBATCHES_AS["trajectories"],
   )
   env = varl.envs.make(env_name)
   agent = ppo.make(varl.envs.spec(env), ppo.Config(learning_rate=3e-4, clip=0.3, temperature=1e-3, **NETWORKS))
@@ -234,7 +241,7 @@ def main() -> None:
   parser.add_argument("--env", default="inverted_pendulum")
   parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
   parser.add_argument("--initial-std", type=float, help="of varl's policy, in `learning`; by default Brax's")
-  parser.add_argument("--minibatches", choices=MINIBATCHES_OF, default="rows", help="of varl's, in `learning`")
+  parser.add_argument("--minibatches", choices=MINIBATCHES_AS, default="trajectories", help="of varl's, in `learning`")
   parser.add_argument("--rounds", type=int, default=31, help="of turns in a process")
   parser.add_argument("--processes", type=int, default=6, help="that measure, one after another")
   args = parser.parse_args()
@@ -245,14 +252,15 @@ def main() -> None:
   if args.what == "learning" and args.env not in TASKS:
     parser.error(f"--env is one of {', '.join(TASKS)} here, got {args.env}")
   if args.what == "learning":
-    found = learning(args.env, args.seeds, initial_std=args.initial_std or BRAX_STD, minibatches=args.minibatches)
+    options = MINIBATCHES_AS[args.minibatches]
+    found = learning(args.env, args.seeds, initial_std=args.initial_std or BRAX_STD, **options)
   else:
     found = throughput(args.env, args.rounds, args.processes)
   RESULTS.mkdir(parents=True, exist_ok=True)
   command = " ".join(["python -m experiments.ppo_peer", *sys.argv[1:]])
   body = {"command": command, **found, **doctor.device_summary()}
-  suffix = f"-std{args.initial_std:g}" if args.initial_std else ""
-  suffix += "" if args.minibatches == "rows" else f"-{args.minibatches}"
+  suffix = "" if args.minibatches == "trajectories" else f"-{args.minibatches}"
+  suffix += f"-std{args.initial_std:g}" if args.initial_std else ""
   (RESULTS / f"{args.what}-{args.env}{suffix}.json").write_text(json.dumps(body, indent=1) + "\n")
   print(json.dumps({k: v for k, v in found.items() if k not in ("curves", "ratios")}, indent=1))
 

@@ -33,8 +33,8 @@ def recorder(batches):
 
   def update(state, batch, key):
     count = state.params["count"]
-    seen = state.params["seen"].at[count].set(batch.reward)
-    noted = state.params["noted"].at[count].set(batch.extras["noted"][0])
+    seen = state.params["seen"].at[count].set(batch.reward.reshape(-1))
+    noted = state.params["noted"].at[count].set(batch.extras["noted"][0] if batch.extras else -batch.reward.shape[0])
     return AgentState({"count": count + 1, "seen": seen, "noted": noted}, {}), {"one": jnp.float32(1.0)}
 
   def prepare(state, transitions, key):
@@ -46,10 +46,10 @@ def recorder(batches):
   return agent, AgentState(start, {})
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_each_epoch_sees_every_row_once_in_a_new_order(again):
+@pytest.mark.parametrize("every", ["rollout", "epoch"])
+def test_each_epoch_sees_every_row_once_in_a_new_order(every):
   agent, state = recorder(12)
-  settings = dataclasses.replace(SETTINGS, prepare_every_epoch=again)
+  settings = dataclasses.replace(SETTINGS, prepare_every=every)
   learn = jax.jit(learner.from_rollout(agent, settings).learn)
   state, memory, metrics = learn(state, (), rollout(4, 8), jnp.ones((4, 8), bool), jax.random.key(0), False)
   seen = np.asarray(state.params["seen"]).reshape(3, 32)
@@ -58,25 +58,37 @@ def test_each_epoch_sees_every_row_once_in_a_new_order(again):
   assert len({tuple(epoch) for epoch in seen}) == 3
   assert memory == ()
   assert (metrics["updates"], metrics["one"]) == (12, 12)
-  np.testing.assert_array_equal(state.params["noted"], np.repeat([0, 4, 8] if again else [0, 0, 0], 4))
+  np.testing.assert_array_equal(state.params["noted"], np.repeat([0, 4, 8] if every == "epoch" else [0, 0, 0], 4))
 
 
-def test_minibatches_of_trajectories_are_whole_environments():
+@pytest.mark.parametrize("every", varl.settings.PREPARE_EVERY)
+def test_minibatches_of_trajectories_are_whole_environments(every):
   agent, state = recorder(12)
-  settings = dataclasses.replace(SETTINGS, minibatches="trajectories")
+  settings = dataclasses.replace(SETTINGS, minibatches="trajectories", prepare_every=every)
   learn = jax.jit(learner.from_rollout(agent, settings).learn)
   state, *_ = learn(state, (), rollout(4, 8), jnp.ones((4, 8), bool), jax.random.key(0), False)
-  seen = np.asarray(state.params["seen"]).reshape(3, 8, 4)  # epochs, environments, steps
-  np.testing.assert_array_equal(seen - seen[:, :, :1], np.broadcast_to(8 * np.arange(4), (3, 8, 4)))
-  np.testing.assert_array_equal(np.sort(seen[:, :, 0]), np.broadcast_to(np.arange(8), (3, 8)))
-  assert len({tuple(order) for order in seen[:, :, 0]}) == 3
-  # What is not valid is replaced where it stands.
-  valid = jnp.ones((4, 8), bool).at[1, 3].set(False).at[:, 5].set(False)
-  state, *_ = learn(agent.init(None), (), rollout(4, 8), valid, jax.random.key(0), False)
-  again = np.asarray(state.params["seen"]).reshape(3, 8, 4)
-  good = np.asarray(valid).reshape(-1)[seen.astype(int)]
-  np.testing.assert_array_equal(again[good], seen[good])
-  assert np.asarray(valid).reshape(-1)[again.astype(int)].all()
+  seen = np.asarray(state.params["seen"]).reshape(3, 4, 4, 2)  # epochs, minibatches, steps, environments
+  np.testing.assert_array_equal(seen - seen[:, :, :1], np.broadcast_to(8 * np.arange(4)[:, None], (3, 4, 4, 2)))
+  envs = seen[:, :, 0].reshape(3, 8)
+  np.testing.assert_array_equal(np.sort(envs), np.broadcast_to(np.arange(8), (3, 8)))
+  assert len({tuple(order) for order in envs}) == 3
+  # -4: the update was given trajectories of 4 steps, which `prepare` has not seen.
+  noted = {"rollout": [0, 0, 0], "epoch": [0, 4, 8], "minibatch": [-4, -4, -4]}[every]
+  np.testing.assert_array_equal(state.params["noted"], np.repeat(noted, 4))
+
+
+def test_one_minibatch_is_prepared_the_same_whenever_that_is(point_mass):
+  """With one epoch of one minibatch the values have not changed in between."""
+  agent = ppo.make(spec_of(point_mass), CONFIG)
+  settings = dataclasses.replace(SETTINGS, epochs=1, batch_size=32, minibatches="trajectories")
+  params = []
+  for every in varl.settings.PREPARE_EVERY:
+    trainer = make_trainer(point_mass, agent, dataclasses.replace(settings, prepare_every=every))
+    state, metrics = jax.jit(trainer.run)(jax.random.key(0))
+    assert metrics["training/updates"].sum() == 8
+    params.append(state.agent.params)
+  for other in params[1:]:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), params[0], other)
 
 
 def test_bad_minibatches():
@@ -84,6 +96,10 @@ def test_bad_minibatches():
     dataclasses.replace(SETTINGS, minibatches="columns")
   with pytest.raises(ValueError, match="epochs, the passes over each, must be > 0"):
     Settings(minibatches="trajectories")
+  with pytest.raises(ValueError, match="prepare_every='epoch' is of rollouts"):
+    Settings(prepare_every="epoch")
+  with pytest.raises(ValueError, match="prepare_every='minibatch' needs whole trajectories"):
+    dataclasses.replace(SETTINGS, prepare_every="minibatch")
   with pytest.raises(ValueError, match="batch_size=2 over num_devices=1 holds no whole number of trajectories"):
     dataclasses.replace(SETTINGS, minibatches="trajectories", batch_size=2)
 
@@ -116,20 +132,46 @@ def test_replayed_sequences_are_of_one_environment_in_order():
     assert not np.isin(17, batch)
 
 
-def test_rows_that_are_not_valid_are_left_out():
-  valid = np.ones(32, bool)
-  valid[[3, 17, 30]] = False
-  rows = learner.valid_rows(jnp.asarray(valid))
-  order = np.asarray(learner.shuffled(jax.random.key(0), rows))
-  assert len(order) == 32
-  assert set(order) == set(np.flatnonzero(valid))
-  assert np.bincount(order).max() == 2
-  none = np.asarray(learner.valid_rows(jnp.zeros(32, bool)))
-  np.testing.assert_array_equal(none, np.arange(32))
+def test_steps_that_are_not_valid_are_replaced():
+  steps = rollout(4, 8, {"log_prob": jnp.ones((4, 8))})
+  valid = np.ones((4, 8), bool)
+  valid[1, 3] = valid[0, 6] = False
+  valid[:, 5] = False
+  got = learner.replace_invalid(steps, jnp.asarray(valid))
+  rows = np.asarray(got.reward, int)
+  np.testing.assert_array_equal(rows[valid], np.flatnonzero(valid))
+  assert valid.reshape(-1)[rows].all()
+  assert len(set(rows[~valid])) == 6
+  np.testing.assert_array_equal(got.obs[..., 0], got.reward)
+  # Those in their place stand alone, and a row before one ends there.
+  alone = ~valid
+  alone[0, 3] = True
+  np.testing.assert_array_equal(got.truncated, alone)
+  for all_or_none in (jnp.ones((4, 8), bool), jnp.zeros((4, 8), bool)):
+    jax.tree.map(np.testing.assert_array_equal, learner.replace_invalid(steps, all_or_none), steps)
+
+
+def test_what_is_not_valid_reaches_no_return(point_mass):
+  """Whatever stands in a row that is not valid, the advantages of all others are the same."""
+  agent = ppo.make(spec_of(point_mass), CONFIG)
+  state = agent.init(jax.random.key(0))
+  keys = jax.random.split(jax.random.key(1), 3)
+  obs = jax.random.normal(keys[0], (5, 3, 4))
+  zero = jnp.zeros((4, 3))
+  steps = Transition(obs[:-1], jnp.zeros((4, 3, 2)), jax.random.normal(keys[1], (4, 3)), 1 + zero, obs[1:], zero, {})
+  valid = jnp.ones((4, 3), bool).at[2, 1].set(False)
+  other = steps._replace(reward=steps.reward.at[2, 1].set(99.0), obs=steps.obs.at[2, 1].set(9.0))
+  first, second = (
+    agent.prepare(state, learner.replace_invalid(x, valid), keys[2]).extras["advantage"] for x in (steps, other)
+  )
+  np.testing.assert_array_equal(first, second)
+  plain = agent.prepare(state, steps, keys[2]).extras["advantage"]
+  np.testing.assert_allclose(first[:, [0, 2]], plain[:, [0, 2]], rtol=1e-5)
+  np.testing.assert_allclose(first[3, 1], plain[3, 1], rtol=1e-5)
 
 
 def test_every_order_of_the_rows_is_as_likely():
-  orders = jax.vmap(lambda key: learner.shuffled(key, jnp.arange(4)))(jax.random.split(jax.random.key(0), 24_000))
+  orders = jax.vmap(lambda key: learner.shuffled(key, 4))(jax.random.split(jax.random.key(0), 24_000))
   _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
   assert len(counts) == 24
   # χ² with 23 degrees of freedom: beyond 49.7 once in a thousand.

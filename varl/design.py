@@ -77,7 +77,7 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
 
   def update(state: AgentState, batch: Batch, key: Key) -> tuple[AgentState, Metrics]:
     batch = scale_batch(state.params, batch)
-    if design.value.sequence:
+    if batch.reward.ndim > 1:  # steps that follow one another
       batch = batch._replace(extras={**batch.extras, **extend(state.params, batch, stream_key(key, "prepare"))})
       batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
     side: Any = batch.extras.get(SIDE)

@@ -104,9 +104,8 @@ def from_rollout(agent: Agent, settings: Settings) -> Learner:
   """Keeps nothing: goes `settings.epochs` times over the rollout, each time in minibatches of a new random order.
 
   A minibatch is of rows from anywhere in the rollout, or of the whole trajectories of some environments, as
-  `settings.minibatches` says.
-  Advantages and returns are of `agent.prepare`, once, or with `settings.prepare_every_epoch` anew for each pass. Rows
-  that are not valid are left out, and others taken twice in their place.
+  `settings.minibatches` says; advantages and returns are of `agent.prepare`, anew for what `settings.prepare_every`
+  says. Steps that are not valid are replaced first (`replace_invalid`).
 
   Args:
     agent: what learns.
@@ -114,60 +113,72 @@ def from_rollout(agent: Agent, settings: Settings) -> Learner:
   """
   batch_size = settings.batch_size // settings.num_devices
 
+  def prepare(every: str, agent_state: AgentState, transitions: Transition, key: Key) -> Transition:
+    if every != settings.prepare_every:
+      return transitions
+    return agent.prepare(agent_state, transitions, stream_key(key, "prepare"))
+
+  def update(agent_state: AgentState, inputs: tuple[Transition, Key]) -> tuple[AgentState, Metrics]:
+    sequences, key = inputs
+    return agent.update(agent_state, sequences if settings.prepare_every == "minibatch" else _flat(sequences), key)
+
   def learn(
     agent_state: AgentState, memory: tuple[()], transitions: Transition, valid: Array, key: Key, warm: Array | bool
   ) -> tuple[AgentState, tuple[()], Metrics]:
+    length, envs = valid.shape
     count = valid.size // batch_size
-    rows = valid_rows(valid.reshape(-1))
+    rollout = prepare("rollout", agent_state, replace_invalid(transitions, valid), key)
 
-    def reordered(key: Key) -> Array:
+    def order(key: Key) -> Array:
+      """Row numbers `[count, L, B/L]` of the minibatches: of sequences of L steps, which is 1 or all."""
       if settings.minibatches == "rows":
-        return shuffled(key, rows)
-      length, envs = valid.shape
-      order = (shuffled(key, jnp.arange(envs))[:, None] + envs * jnp.arange(length)).reshape(-1)
-      return jnp.where(valid.reshape(-1)[order], order, rows[order])
+        return shuffled(key, valid.size).reshape(count, 1, -1)
+      return shuffled(key, envs).reshape(count, 1, -1) + envs * jnp.arange(length)[:, None]
 
-    def epoch(agent_state: AgentState, key: Key, prepared: Transition) -> tuple[AgentState, Metrics]:
+    def epoch(agent_state: AgentState, key: Key) -> tuple[AgentState, Metrics]:
       order_key, update_key = jax.random.split(key)
-      order = reordered(order_key).reshape(count, batch_size)
-      batches = jax.tree.map(lambda x: x[order], _flat(prepared))
-      return _scan(lambda state, inputs: agent.update(state, *inputs), agent_state, batches, update_key, count)
+      rows, numbers = _flat(prepare("epoch", agent_state, rollout, key)), order(order_key)
+      return _scan(update, agent_state, jax.tree.map(lambda x: x[numbers], rows), update_key, count)
 
-    keys = jax.random.split(key, settings.epochs)
-    if settings.prepare_every_epoch:
-      agent_state, metrics = jax.lax.scan(
-        lambda state, key: epoch(state, key, agent.prepare(state, transitions, stream_key(key, "prepare"))),
-        agent_state,
-        keys,
-      )
-    else:
-      prepared = agent.prepare(agent_state, transitions, stream_key(key, "prepare"))
-      agent_state, metrics = jax.lax.scan(lambda state, key: epoch(state, key, prepared), agent_state, keys)
+    agent_state, metrics = jax.lax.scan(epoch, agent_state, jax.random.split(key, settings.epochs))
     sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
     return agent_state, memory, {**sums, "updates": jnp.int32(settings.epochs * count)}
 
   return Learner(lambda: (), learn, 0)
 
 
-def valid_rows(valid: Array) -> Array:
-  """Row numbers `[n]`: each valid row once, in order, and valid ones again in the place of others.
+def replace_invalid(transitions: Transition, valid: Array) -> Transition:
+  """A rollout in which a valid step, of wherever, stands in the place of each that is not.
+
+  It stands alone there: marked as truncated, as is the step before it, whose true next observation it does not have. So
+  nothing of a step that is not valid reaches a return, and a return bootstraps where it stops.
 
   Args:
-    valid: booleans `[n]`. Where none holds, all rows are taken.
+    transitions: `[T, N]`.
+    valid: booleans `[T, N]`. Where none holds, all steps stay.
   """
-  first = jnp.argsort(~valid, stable=True)  # the valid ones
-  return first[jnp.arange(valid.size) % jnp.where(valid.any(), jnp.sum(valid), valid.size)]
+  flat = valid.reshape(-1)
+
+  def replaced() -> Transition:
+    first = jnp.argsort(~flat, stable=True)  # the valid ones
+    rows = jnp.where(flat, jnp.arange(flat.size), first[jnp.arange(flat.size) % jnp.maximum(jnp.sum(flat), 1)])
+    rows = rows.reshape(valid.shape)
+    alone = ~valid | jnp.concatenate([~valid[1:], jnp.zeros_like(valid[:1])])
+    kept = jax.tree.map(lambda x: x[rows], _flat(transitions))
+    return kept._replace(truncated=jnp.where(alone, 1.0, kept.truncated))
+
+  return jax.lax.cond(valid.all() | ~valid.any(), lambda: transitions, replaced)
 
 
-def shuffled(key: Key, rows: Array) -> Array:
-  """`rows` in random order, by one sort: `jax.random.permutation` makes two, so that 32-bit keys that tie leave no
-  trace, which of n rows n²/2³³ pairs do, and costs twice as much.
+def shuffled(key: Key, n: int) -> Array:
+  """The numbers below n in random order, by one sort: `jax.random.permutation` makes two, so that 32-bit keys that tie
+  leave no trace, which n²/2³³ pairs do, and costs twice as much.
 
   Args:
     key: consumed.
-    rows: `[n]`.
+    n: how many.
   """
-  return rows[jnp.argsort(jax.random.bits(key, rows.shape))]
+  return jnp.argsort(jax.random.bits(key, (n,)))
 
 
 def zeros(shapes: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 RESETS = ("pool", "fresh", "cached")
 MINIBATCHES = ("rows", "trajectories")
+PREPARE_EVERY = ("rollout", "epoch", "minibatch")
 FOLLOWS = ("updates_per_env_step", "replay_capacity", "warm_up")
 """The settings that follow from `epochs`, where there are any."""
 
@@ -29,7 +30,8 @@ class Settings:
       0: for algorithms that learn from replay.
     minibatches: of a rollout: "rows" drawn from all of it, or the whole "trajectories" of some of its environments,
       `batch_size / unroll_length` of them.
-    prepare_every_epoch: whether advantages are computed anew for each of the `epochs`, by the values as they then are.
+    prepare_every: how often advantages are computed, by the values as they then are: once a "rollout", anew for each
+      "epoch" over it, or anew for each "minibatch", which is then of trajectories.
     updates_per_env_step: train steps a (single) environment step; times the steps of one iteration it is a whole
       number.
     batch_size: transitions a train step.
@@ -54,7 +56,7 @@ class Settings:
   unroll_length: int = 1
   epochs: int = 0
   minibatches: str = "rows"
-  prepare_every_epoch: bool = False
+  prepare_every: str = "rollout"
   updates_per_env_step: float = 0.25
   batch_size: int = 256
   replay_capacity: int = 1_000_000
@@ -73,12 +75,14 @@ class Settings:
     positive(self, *whole, "replay_capacity", "eval_every", "eval_episodes", "num_devices", whole=True)
     positive(self, "epochs", "warm_up", "pool_size", "checkpoint_every", zero=True, whole=True)
     positive(self, "updates_per_env_step", zero=True)
-    if self.reset not in RESETS:
-      raise ValueError(f"reset is one of {list(RESETS)}, got {self.reset!r}")
-    if self.minibatches not in MINIBATCHES:
-      raise ValueError(f"minibatches is one of {list(MINIBATCHES)}, got {self.minibatches!r}")
-    if self.minibatches != "rows" and not self.epochs:
-      raise ValueError(f"minibatches={self.minibatches!r} is of rollouts: epochs, the passes over each, must be > 0")
+    choices = {"reset": RESETS, "minibatches": MINIBATCHES, "prepare_every": PREPARE_EVERY}
+    for name, allowed in choices.items():
+      if getattr(self, name) not in allowed:
+        raise ValueError(f"{name} is one of {list(allowed)}, got {getattr(self, name)!r}")
+      if name != "reset" and getattr(self, name) != allowed[0] and not self.epochs:
+        raise ValueError(f"{name}={getattr(self, name)!r} is of rollouts: epochs, the passes over each, must be > 0")
+    if self.prepare_every == "minibatch" and self.minibatches == "rows":
+      raise ValueError("prepare_every='minibatch' needs whole trajectories in each: minibatches='trajectories'")
     for name in ("num_envs", "batch_size", "replay_capacity", "eval_episodes"):
       if getattr(self, name) % self.num_devices:
         raise ValueError(

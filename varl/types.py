@@ -185,7 +185,7 @@ class Value(NamedTuple):
     prepare: `(design, params, transitions, key) -> extras` of transitions `[T, B]` that follow one another:
       "value_target" and, on-policy, "advantage", which the train steps find among their batch's extras. None where one
       transition tells all.
-    sequence: 0 where `prepare` is of each fresh rollout, which alone is learned from (on-policy); T where it is of
+    sequence: 0 where `prepare` is of fresh rollouts, which alone are learned from (on-policy); T where it is of
       sequences of T transitions from replay, in each update.
   """
 
@@ -244,13 +244,14 @@ class Agent(NamedTuple):
     init: `key -> AgentState`.
     act: `(params, carry, obs, key) -> (action, carry, extras)`: raw actions `[B, d]`, exploring.
     mode: the same signature; the action to be judged by.
-    update: `(state, batch, key) -> (state, metrics)`, one train step on one batch.
+    update: `(state, batch, key) -> (state, metrics)`, one train step on one batch `[B]`; or `[T, B/T]` of steps that
+      follow one another, which it prepares itself.
     execute: raw action -> the action in [-1, 1] (or on the whole line, or an integer) that the environment gets.
     carry: `batch size -> carry` at the start of an episode; () for a policy without memory.
     warm_up: the same signature; uniformly random actions for the time before the first update. None: `act` serves.
     observe: `(state, transitions, valid) -> state`, called once on each fresh rollout `[T, B]` (running moments).
     on_policy: whether it learns from its latest rollout alone.
-    prepare: `(state, transitions, key) -> transitions`, called on that rollout `[T, B]` before the updates.
+    prepare: `(state, transitions, key) -> transitions`, called on that rollout `[T, B]` before updates on its rows.
     sequence: T where each update's batch is of sequences from replay, `[T, B/T]`; 0: of single transitions `[B]`.
     side_batch: rows of a second draw from replay that each update gets as `batch.extras["side"]`, a `SideBatch`; 0:
       none, and the extras lack it.

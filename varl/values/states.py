@@ -50,7 +50,8 @@ def lambda_value(
       raise ValueError(f"{name} lies in [0, 1], got {share}")
 
   def value(params: Params, obs: Observation) -> Array:
-    return network.apply(params[group], obs)[..., 0]
+    # On flat rows, as in the loss: where `prepare` is of the same rows, XLA then passes the network once for both.
+    return network.apply(params[group], obs.reshape(-1, obs.shape[-1])).reshape(obs.shape[:-1])
 
   def following(params: Params, transitions: Transition, now: Array) -> Array:
     """V(s'): of the row after, but at a rollout's end, and where a cut episode's true next state is not in that row."""
