@@ -91,6 +91,21 @@ def test_one_minibatch_is_prepared_the_same_whenever_that_is(point_mass):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), params[0], other)
 
 
+def test_a_minibatch_prepared_by_its_update_evaluates_the_values_once(point_mass):
+  agent = ppo.make(spec_of(point_mass), dataclasses.replace(CONFIG, value_hidden=(128, 128)))
+  state, key = agent.init(jax.random.key(0)), jax.random.key(1)
+  steps = rollout(8, 16, {"log_prob": jnp.zeros((8, 16))})
+  steps = steps._replace(obs=jnp.zeros((8, 16, 4)), next_obs=jnp.zeros((8, 16, 4)), action=jnp.zeros((8, 16, 2)))
+
+  def flops(f, *args):
+    return jax.jit(f).lower(*args).compile().cost_analysis()["flops"]
+
+  rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), agent.prepare(state, steps, key))
+  apart = flops(agent.prepare, state, steps, key) + flops(agent.update, state, rows, key)
+  once = 2 * 8 * 16 * (4 * 128 + 128 * 128 + 128)
+  assert apart - flops(agent.update, state, steps, key) > 0.95 * once
+
+
 def test_bad_minibatches():
   with pytest.raises(ValueError, match=r"minibatches is one of \['rows', 'trajectories'\], got 'columns'"):
     dataclasses.replace(SETTINGS, minibatches="columns")
