@@ -176,6 +176,7 @@ def brax_sac_steps(
     updates=iterations * updates_per_step,
     num_timesteps=-(-warm_up // num_envs) * num_envs + EPOCHS * iterations * num_envs,
     num_envs=num_envs,
+    max_devices_per_host=1,
     learning_rate=3e-4,
     discounting=0.99,
     batch_size=batch_size,
@@ -196,6 +197,7 @@ def brax_ppo_steps(
   minibatches: int = 8,
   epochs: int = 4,
   iterations: int = 10,
+  devices: int = 1,
   seed: int = 0,
 ) -> Peer:
   """As `brax_sac_steps`, Brax's PPO with its own networks (policy 4 x 32, value 5 x 256).
@@ -207,6 +209,7 @@ def brax_ppo_steps(
     minibatches: into which a rollout is split; they divide `num_envs`.
     epochs: passes over each rollout.
     iterations: rollouts in an epoch of the returned peer.
+    devices: over which all of that is divided.
   """
   steps = iterations * num_envs * unroll_length
   return _stepped(
@@ -224,6 +227,7 @@ def brax_ppo_steps(
     num_minibatches=minibatches,
     batch_size=num_envs // minibatches,
     num_updates_per_batch=epochs,
+    max_devices_per_host=devices,
     seed=seed,
   )
 
@@ -253,7 +257,6 @@ def _stepped(
         episode_length=1000,
         num_eval_envs=1,
         eval_env=_idle_env(env.observation_size, env.action_size),
-        max_devices_per_host=1,
         normalize_observations=True,
         progress_fn=progress,
         **settings,

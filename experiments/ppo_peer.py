@@ -5,6 +5,7 @@
     python -m experiments.ppo_peer learning --env reacher --minibatches rows
     python -m experiments.ppo_peer learning --env reacher --minibatches rows --initial-std 1
     python -m experiments.ppo_peer throughput --env halfcheetah
+    python -m experiments.ppo_peer throughput --env halfcheetah --devices 2
 
 `learning` trains both with each seed and compares the area under the curve of returns (of the policy's mode, evaluated
 after equal numbers of environment steps) above the return of untrained policies. Learning rate, discount, reward scale,
@@ -16,7 +17,8 @@ with another deviation: varl's own default is 1, Brax's is .69 and cannot be set
 `throughput` lets both take turns in one process, a rollout and its updates each: a turn is short, so that what else the
 machine does falls on both. One process after another does so, with either trainer built first in turn: what a process
 draws, such as where its arrays lie, shifts the ratio of all its pairs by a percent or two. The ratio is the median over
-processes of the median over pairs.
+processes of the median over pairs. With `--devices 2` both divide environments and minibatches over two of the CPU's
+devices, that is over two cores; XLA's pool of threads is then made large enough that none waits for another for ever.
 Each writes a record to `experiments/results/ppo_peer/`.
 """
 
@@ -25,6 +27,7 @@ import functools
 import json
 import math
 import multiprocessing
+import os
 import pathlib
 import statistics
 import sys
@@ -38,6 +41,7 @@ import varl
 from experiments import peers
 from varl import doctor
 from varl.agents import ppo
+from varl.trainer import AXIS
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "ppo_peer"
 
@@ -168,7 +172,7 @@ def learning(env: str, seeds: list[int], **options: Any) -> dict[str, Any]:
   return {"task": task, **options, "seeds": seeds, **compare(curves), "curves": curves}
 
 
-def ours(env_name: str, *, num_envs: int, unroll_length: int, epochs: int, iterations: int) -> peers.Peer:
+def ours(env_name: str, *, num_envs: int, unroll_length: int, epochs: int, iterations: int, devices: int) -> peers.Peer:
   """varl's PPO, trained an epoch at a time."""
   settings = varl.Settings(
     num_timesteps=10**9,
@@ -177,10 +181,13 @@ def ours(env_name: str, *, num_envs: int, unroll_length: int, epochs: int, itera
     epochs=epochs,
     batch_size=num_envs // MINIBATCHES * unroll_length,
     eval_every=iterations * num_envs * unroll_length,
+    eval_episodes=devices,
+    num_devices=devices,
     **MINIBATCHES_AS["trajectories"],
   )
   env = varl.envs.make(env_name)
-  agent = ppo.make(varl.envs.spec(env), ppo.Config(learning_rate=3e-4, clip=0.3, temperature=1e-3, **NETWORKS))
+  config = ppo.Config(learning_rate=3e-4, clip=0.3, temperature=1e-3, **NETWORKS)
+  agent = ppo.make(varl.envs.spec(env), config, axis=AXIS if devices > 1 else None)
   return peers.varl_steps(varl.make_trainer(env, agent, settings), iterations=iterations)
 
 
@@ -188,11 +195,11 @@ SIZES = {"num_envs": 64, "unroll_length": 32, "epochs": 4, "iterations": 1}
 """Of `throughput`."""
 
 
-def turns(env: str, rounds: int, peer_first: bool) -> dict[str, Any]:
+def turns(env: str, rounds: int, devices: int, peer_first: bool) -> dict[str, Any]:
   """Pairs of turns in this process: environment steps a turn, and the seconds that each took of both, by trainer."""
   build: dict[str, Callable[[], peers.Peer]] = {
-    "brax": lambda: peers.brax_ppo_steps(env, minibatches=MINIBATCHES, **SIZES),
-    "varl": lambda: ours(env, **SIZES),
+    "brax": lambda: peers.brax_ppo_steps(env, minibatches=MINIBATCHES, devices=devices, **SIZES),
+    "varl": lambda: ours(env, devices=devices, **SIZES),
   }
   trainers = {name: build[name]() for name in sorted(build, reverse=not peer_first)}
   work = {(trainer.env_steps, trainer.updates) for trainer in trainers.values()}
@@ -207,18 +214,22 @@ def turns(env: str, rounds: int, peer_first: bool) -> dict[str, Any]:
   return {"env_steps": trainers["varl"].env_steps, "seconds": seconds}
 
 
-def throughput(env: str, rounds: int, processes: int) -> dict[str, Any]:
+def throughput(env: str, rounds: int, processes: int, devices: int) -> dict[str, Any]:
+  if devices > 1:  # read by the processes that measure, when JAX starts in them
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    os.environ.setdefault("NPROC", str(4 * devices))
   spawn = multiprocessing.get_context("spawn")
   found = []
   for index in range(processes):
     with spawn.Pool(1) as pool:
-      found.append(pool.apply(turns, (env, rounds, index % 2 == 0)))
+      found.append(pool.apply(turns, (env, rounds, devices, index % 2 == 0)))
     ratios = [statistics.median(_ratios(each)) for each in found]
     print(f"process {index}: ratio {ratios[-1]:.3f}", flush=True)
   return {
     "env": env,
     **SIZES,
     "minibatches": MINIBATCHES,
+    "devices": devices,
     **{
       f"{name}_env_steps_per_second": statistics.median(
         each["env_steps"] / seconds for each in found for seconds in each["seconds"][name]
@@ -244,9 +255,11 @@ def main() -> None:
   parser.add_argument("--minibatches", choices=MINIBATCHES_AS, default="trajectories", help="of varl's, in `learning`")
   parser.add_argument("--rounds", type=int, default=31, help="of turns in a process")
   parser.add_argument("--processes", type=int, default=6, help="that measure, one after another")
+  parser.add_argument("--devices", type=int, default=1, help="of the CPU, in `throughput`")
   args = parser.parse_args()
-  if min(args.rounds, args.processes) < 1:
-    parser.error(f"--rounds and --processes are >= 1, got {args.rounds} and {args.processes}")
+  for name in ("rounds", "processes", "devices"):
+    if getattr(args, name) < 1:
+      parser.error(f"--{name} is >= 1, got {getattr(args, name)}")
   if args.initial_std is not None and not args.initial_std > 0:
     parser.error(f"--initial-std is > 0, got {args.initial_std}")
   if args.what == "learning" and args.env not in TASKS:
@@ -255,12 +268,13 @@ def main() -> None:
     options = MINIBATCHES_AS[args.minibatches]
     found = learning(args.env, args.seeds, initial_std=args.initial_std or BRAX_STD, **options)
   else:
-    found = throughput(args.env, args.rounds, args.processes)
+    found = throughput(args.env, args.rounds, args.processes, args.devices)
   RESULTS.mkdir(parents=True, exist_ok=True)
   command = " ".join(["python -m experiments.ppo_peer", *sys.argv[1:]])
   body = {"command": command, **found, **doctor.device_summary()}
   suffix = "" if args.minibatches == "trajectories" else f"-{args.minibatches}"
   suffix += f"-std{args.initial_std:g}" if args.initial_std else ""
+  suffix += f"-devices{args.devices}" if args.devices > 1 else ""
   (RESULTS / f"{args.what}-{args.env}{suffix}.json").write_text(json.dumps(body, indent=1) + "\n")
   print(json.dumps({k: v for k, v in found.items() if k not in ("curves", "ratios")}, indent=1))
 
