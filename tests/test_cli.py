@@ -1,5 +1,6 @@
 """The command line as a user meets it: subprocesses, exit codes, first lines."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,13 +12,12 @@ TINY = "--num-timesteps 400 --num-envs 4 --episode-length 50 --warm-up 100 --bat
 TINY += " --eval-every 200 --eval-episodes 4 --hidden 16 16"
 
 
-def varl(*arguments, cwd=ROOT):
-  """Runs the command; returns the finished process."""
+def varl(*arguments, cwd=ROOT, timeout=None, **environment):
+  """Runs the command, in this environment but for what is given (None: not set); returns the finished process."""
   command = [sys.executable, "-m", "varl.cli", *arguments]
-  env_path = {"PYTHONPATH": str(ROOT)}
-  import os
-
-  return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env_path}, check=False)
+  environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+  environment = {name: value for name, value in environment.items() if value is not None}
+  return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, check=False, timeout=timeout)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,19 @@ def test_train_says_what_it_does(run):
   assert "compiled in " in text
   assert "400 steps  return" in text
   assert str(out / "curve.png") in text.replace("\n", "")
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core")
+@pytest.mark.parametrize("env", ["point_mass", pytest.param("halfcheetah", marks=pytest.mark.slow)])
+def test_a_cpu_is_divided_over_its_cores(env, tmp_path):
+  """With halfcheetah's physics XLA's pool of threads, at its default size, hangs within the first update."""
+  flags = "--no-preset --num-envs 64 --unroll-length 32 --epochs 4 --batch-size 256 --value-hidden 256 256 256 256 256"
+  flags += " --num-timesteps 4096 --eval-every 2048 --episode-length 50 --eval-episodes 4 --num-devices 2"
+  plain = {"XLA_FLAGS": None, "NPROC": None, "JAX_PLATFORMS": "cpu"}
+  done = varl("train", "ppo", "--env", env, "--out", str(tmp_path / "out"), *flags.split(), timeout=300, **plain)
+  assert done.returncode == 0, done.stderr
+  assert "on 2 × cpu" in done.stdout.splitlines()[0]
+  assert "4,096 steps  return" in done.stdout
 
 
 def test_eval_and_resume(run):

@@ -46,7 +46,7 @@ class Settings:
       last step of a run always has one.
     eval_episodes: episodes an evaluation, in parallel.
     eval_stochastic: evaluate the exploring policy and not its mode.
-    num_devices: devices the environments, replay and batches are split over.
+    num_devices: devices the environments, replay and batches are split over; of a CPU, its cores.
   """
 
   num_timesteps: int = 1_000_000

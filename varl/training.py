@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from varl import agents, checkpoint, configure, doctor, envs, export, loggers, plots, processes, safeguards
+from varl import agents, checkpoint, configure, devices, doctor, envs, export, loggers, plots, processes, safeguards
 from varl.configure import RunConfig
 from varl.envs.base import action_bounds, spec
 from varl.evaluate import evaluator
@@ -198,6 +198,7 @@ def _session(run: RunConfig, env: Any) -> _Session:
 
 def _team(run: RunConfig) -> processes.Team:
   """The processes that this run takes: all, where its devices are more than this one has."""
+  devices.provide(run.settings.num_devices)
   return processes.team(run.settings.num_devices > jax.local_device_count())
 
 
