@@ -4,6 +4,7 @@ import email.message
 import importlib.metadata
 import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import tomllib
 import jax
 import pytest
 
-from varl import doctor
+from varl import devices, doctor
 
 ROOT = pathlib.Path(doctor.__file__).parents[1]
 
@@ -184,3 +185,18 @@ def test_importing_it_imports_nothing_heavy():
   program = "import sys; from varl import doctor; print({'jax', 'numpy', 'rich'} & set(sys.modules))"
   done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
   assert done.stdout.strip() == "set()"
+
+
+def test_only_a_division_over_cores_touches_the_pool_of_threads(monkeypatch):
+  monkeypatch.setattr(os, "cpu_count", lambda: 4)
+  monkeypatch.delenv("NPROC", raising=False)
+  for count in (1, 5, 4096):
+    devices.provide(count)
+    assert "NPROC" not in os.environ
+  monkeypatch.setenv("NPROC", "3")
+  devices.provide(2)
+  assert os.environ["NPROC"] == "3"
+  monkeypatch.delenv("NPROC")
+  devices.provide(2)
+  assert os.environ["NPROC"] == "8"
+  assert jax.device_count() == 8  # as `XLA_FLAGS` says here

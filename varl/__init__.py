@@ -36,6 +36,7 @@ _MEMBERS = {
 _MODULES = (
   "agents",
   "checkpoint",
+  "devices",
   "diagnostics",
   "duals",
   "envs",
@@ -84,6 +85,7 @@ __all__ = [
   "checkpoint",
   "copy",
   "descend",
+  "devices",
   "diagnostics",
   "duals",
   "envs",
@@ -120,6 +122,7 @@ if TYPE_CHECKING:
   from varl import (
     agents,
     checkpoint,
+    devices,
     diagnostics,
     duals,
     envs,

@@ -16,7 +16,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from varl import rollout
-from varl.devices import FORCED
 from varl.envs.base import Environment, spec
 from varl.envs.vector import vectorize
 from varl.evaluate import evaluator
@@ -95,11 +94,8 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     raise ValueError(f"this agent learns from replay: epochs must be 0, got epochs={settings.epochs}")
   devices = settings.num_devices
   if devices > jax.device_count():
-    hint = f"; a CPU is divided before JAX starts, by XLA_FLAGS=--{FORCED}={devices}"
-    raise ValueError(
-      f"num_devices={devices}, but JAX sees {jax.device_count()} ({jax.default_backend()})"
-      + (hint if jax.default_backend() == "cpu" else "")
-    )
+    hint = "; before JAX starts, varl.devices.provide divides a CPU over its cores" * (jax.default_backend() == "cpu")
+    raise ValueError(f"num_devices={devices}, but JAX sees {jax.device_count()} ({jax.default_backend()}){hint}")
   if agent.side_batch % devices:
     raise ValueError(
       f"the agent's side batch is divided over the devices, but {agent.side_batch} is not divisible by "
