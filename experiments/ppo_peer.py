@@ -27,7 +27,6 @@ import functools
 import json
 import math
 import multiprocessing
-import os
 import pathlib
 import statistics
 import sys
@@ -41,6 +40,7 @@ import varl
 from experiments import peers
 from varl import doctor
 from varl.agents import ppo
+from varl.devices import provide
 from varl.trainer import AXIS
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "ppo_peer"
@@ -169,7 +169,7 @@ def learning(env: str, seeds: list[int], **options: Any) -> dict[str, Any]:
   lengths = {len(curve) for runs in curves.values() for curve in runs}
   if len(lengths) != 1:
     raise AssertionError(f"the trainers evaluated at different numbers of steps: {lengths}")
-  return {"task": task, **options, "seeds": seeds, **compare(curves), "curves": curves}
+  return {"task": task, **options, "seeds": seeds, **compare(curves), "curves": curves, **doctor.device_summary()}
 
 
 def ours(env_name: str, *, num_envs: int, unroll_length: int, epochs: int, iterations: int, devices: int) -> peers.Peer:
@@ -196,7 +196,7 @@ SIZES = {"num_envs": 64, "unroll_length": 32, "epochs": 4, "iterations": 1}
 
 
 def turns(env: str, rounds: int, devices: int, peer_first: bool) -> dict[str, Any]:
-  """Pairs of turns in this process: environment steps a turn, and the seconds that each took of both, by trainer."""
+  """Pairs of turns in this process: environment steps a turn, seconds of each turn by trainer, versions and devices."""
   build: dict[str, Callable[[], peers.Peer]] = {
     "brax": lambda: peers.brax_ppo_steps(env, minibatches=MINIBATCHES, devices=devices, **SIZES),
     "varl": lambda: ours(env, devices=devices, **SIZES),
@@ -211,17 +211,14 @@ def turns(env: str, rounds: int, devices: int, peer_first: bool) -> dict[str, An
     for name in sorted(build, reverse=bool(index % 2)):
       seconds[name].append(trainers[name].epoch())
   trainers["brax"].close()
-  return {"env_steps": trainers["varl"].env_steps, "seconds": seconds}
+  return {"env_steps": trainers["varl"].env_steps, "seconds": seconds, "made_with": doctor.device_summary()}
 
 
 def throughput(env: str, rounds: int, processes: int, devices: int) -> dict[str, Any]:
-  if devices > 1:  # read by the processes that measure, when JAX starts in them
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    os.environ.setdefault("NPROC", str(4 * devices))
   spawn = multiprocessing.get_context("spawn")
   found = []
   for index in range(processes):
-    with spawn.Pool(1) as pool:
+    with spawn.Pool(1, provide, (devices,)) as pool:
       found.append(pool.apply(turns, (env, rounds, devices, index % 2 == 0)))
     ratios = [statistics.median(_ratios(each)) for each in found]
     print(f"process {index}: ratio {ratios[-1]:.3f}", flush=True)
@@ -239,6 +236,7 @@ def throughput(env: str, rounds: int, processes: int, devices: int) -> dict[str,
     "ratio_varl_over_brax": statistics.median(ratios),
     "ratio_by_process": ratios,
     "ratios": [sorted(_ratios(each)) for each in found],
+    **found[-1]["made_with"],
   }
 
 
@@ -271,7 +269,7 @@ def main() -> None:
     found = throughput(args.env, args.rounds, args.processes, args.devices)
   RESULTS.mkdir(parents=True, exist_ok=True)
   command = " ".join(["python -m experiments.ppo_peer", *sys.argv[1:]])
-  body = {"command": command, **found, **doctor.device_summary()}
+  body = {"command": command, **found}
   suffix = "" if args.minibatches == "trajectories" else f"-{args.minibatches}"
   suffix += f"-std{args.initial_std:g}" if args.initial_std else ""
   suffix += f"-devices{args.devices}" if args.devices > 1 else ""

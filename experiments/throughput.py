@@ -2,16 +2,19 @@
 products.
 
     python -m experiments.throughput --env halfcheetah --out experiments/results/throughput-halfcheetah.json
+    python -m experiments.throughput --env halfcheetah --cores 1 --out experiments/results/throughput-one-core.json
 
 Both trainers live in one process and take turns, an epoch each, so that a change of the machine's speed meets both;
 the ratio is the median of the pairs'. Peak memory comes from a process of its own for each. The floor is measured
-between the
-two: the matrix products of one update at the rate that this machine reaches on them, against one update of varl's
-(`agent.update` under a scan, without environment and replay).
+between the two: the matrix products of one update at the rate that this machine reaches on them, against one update of
+varl's (`agent.update` under a scan, without environment and replay). XLA spreads a product over all cores, and most of
+what lies between products over one, so that an update is the further from that floor the more cores there are.
+`--cores` says how many, for all that is measured.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -26,6 +29,7 @@ import varl
 from experiments import peers, throughput_floor
 from varl import doctor, learner
 from varl.agents import sac
+from varl.devices import cores
 
 ENVS, BATCH, UPDATES, WARM_UP = 64, 256, 16, 8_192
 
@@ -80,8 +84,14 @@ def main() -> None:
   parser.add_argument("--rounds", type=int, default=9, help="pairs of epochs")
   parser.add_argument("--replay-size", type=int, default=1_000_000)
   parser.add_argument("--only", choices=["varl", "brax"], help="one trainer alone, for its peak memory")
+  parser.add_argument("--cores", type=int, help="of the CPU, to be used; by default all")
   parser.add_argument("--out", type=pathlib.Path)
   args = parser.parse_args()
+  if args.cores is not None:
+    if not 1 <= args.cores <= cores():
+      parser.error(f"--cores is from 1 to {cores()} here, got {args.cores}")
+    # JAX has not started yet; it makes a thread for each core that it is allowed then.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
 
   if args.only == "varl":
     _, alone = ours(args.env, args.iterations, args.replay_size)

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from varl import devices
+
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = "--num-timesteps 400 --num-envs 4 --episode-length 50 --warm-up 100 --batch-size 16 --replay-capacity 1000"
 TINY += " --eval-every 200 --eval-episodes 4 --hidden 16 16"
@@ -46,7 +48,7 @@ def test_a_cpu_is_divided_over_its_cores(env, tmp_path):
   flags += " --num-timesteps 4096 --eval-every 2048 --episode-length 50 --eval-episodes 4 --num-devices 2"
   plain = {"XLA_FLAGS": None, "NPROC": None, "JAX_PLATFORMS": "cpu"}
   done = varl("train", "ppo", "--env", env, "--out", str(tmp_path / "out"), *flags.split(), timeout=300, **plain)
-  if os.cpu_count() == 1:
+  if devices.cores() == 1:
     assert done.returncode == 2
     assert "num_devices=2, but JAX sees 1 (cpu)" in done.stderr
     return

@@ -188,7 +188,7 @@ def test_importing_it_imports_nothing_heavy():
 
 
 def test_only_a_division_over_cores_touches_the_pool_of_threads(monkeypatch):
-  monkeypatch.setattr(os, "cpu_count", lambda: 4)
+  monkeypatch.setattr(devices, "cores", lambda: 4)
   monkeypatch.delenv("NPROC", raising=False)
   for count in (1, 5, 4096):
     devices.provide(count)

@@ -7,6 +7,11 @@ FORCED = "xla_force_host_platform_device_count"
 """XLA's flag for their number."""
 
 
+def cores() -> int:
+  """How many of the CPU's cores this process may use: those of its affinity, where the system keeps one."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def provide(count: int) -> None:
   """Makes JAX divide the CPU into `count` devices, where it has as many cores and JAX has not started yet.
 
@@ -21,12 +26,11 @@ def provide(count: int) -> None:
   Args:
     count: devices of the run. For 1, or more than there are cores, nothing is done.
   """
-  cores = os.cpu_count() or 1
-  if not 1 < count <= cores:
+  if not 1 < count <= cores():
     return
   import jax
 
-  os.environ.setdefault("NPROC", str(max(4 * count, cores)))
+  os.environ.setdefault("NPROC", str(max(4 * count, cores())))
   if FORCED in os.environ.get("XLA_FLAGS", "") or jax.distributed.is_initialized():
     return
   with contextlib.suppress(RuntimeError):  # JAX has started; that it has too few devices is said where they are counted

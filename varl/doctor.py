@@ -16,6 +16,8 @@ import time
 import tomllib
 from typing import Any, NamedTuple, TextIO
 
+from varl.devices import cores
+
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "chex", "distrax", "brax", "mujoco-mjx", "orbax-checkpoint", "numpy")
 """What decides the numbers of a run: recorded with each."""
 
@@ -164,7 +166,7 @@ def device_summary() -> dict[str, Any]:
       "kind": jax.devices()[0].device_kind,
       "count": jax.device_count(),
       "processes": jax.process_count(),
-      "cpu_cores": os.cpu_count(),
+      "cpu_cores": cores(),
       "system": f"{platform.system()} {platform.machine()}",
     },
   }
