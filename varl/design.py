@@ -76,8 +76,12 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     return design.posterior.mode(design, params, carry, scale(params, obs), key)
 
   def update(state: AgentState, batch: Batch, key: Key) -> tuple[AgentState, Metrics]:
+    ndim = batch.reward.ndim
+    if ndim not in (1, 2) or (ndim == 2 and design.value.prepare is None):
+      allowed = "[B]" if design.value.prepare is None else "[B], or [T, B] of steps that follow one another"
+      raise ValueError(f"a batch for this agent is {allowed}; got rewards of shape {batch.reward.shape}")
     batch = scale_batch(state.params, batch)
-    if batch.reward.ndim > 1:  # steps that follow one another
+    if ndim == 2:
       batch = batch._replace(extras={**batch.extras, **extend(state.params, batch, stream_key(key, "prepare"))})
       batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
     side: Any = batch.extras.get(SIDE)

@@ -103,6 +103,16 @@ def test_the_same_under_scan_and_under_vmap_over_seeds(case):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), got.params, wanted.params)
 
 
+def test_a_batch_of_other_axes_is_refused(case):
+  _, agent, _, init, _, batch = case
+  state = init(jax.random.key(0))
+  refused = [(1, 1)] if agent.on_policy else [(1, 1), (1,)]
+  for extra in refused:
+    stacked = jax.tree.map(lambda x, extra=extra: jnp.reshape(x, (*extra, *np.shape(x))), batch)
+    with pytest.raises(ValueError, match=r"a batch for this agent is \[B\].*got rewards of shape \(1, "):
+      jax.eval_shape(agent.update, state, stacked, jax.random.key(1))
+
+
 def test_acting(case):
   _, agent, _, init, _, batch = case
   params = init(jax.random.key(0)).params

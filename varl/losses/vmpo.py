@@ -25,7 +25,7 @@ def top_weights(
   Raises:
     ValueError: a share outside (0, 1].
 
-  Reference: 1909.12238, Eq. 3 and section 3.2 (the top half).
+  Reference: 1909.12238, Eq. 3, with D̃ the better half, as the paper takes it.
   """
   if not 0.0 < share <= 1.0:
     raise ValueError(f"the share of rows that are followed lies in (0, 1], got {share}")
