@@ -6,10 +6,10 @@ products.
 
 Both trainers live in one process and take turns, an epoch each, so that a change of the machine's speed meets both;
 the ratio is the median of the pairs'. Peak memory comes from a process of its own for each. The floor is measured
-between the two: the matrix products of one update at the rate that this machine reaches on them, against one update of
-varl's (`agent.update` under a scan, without environment and replay). XLA spreads a product over all cores, and most of
-what lies between products over one, so that an update is the further from that floor the more cores there are.
-`--cores` says how many, for all that is measured.
+between the two: the matrix products of one update at the rate that this machine reaches on them, side by side (`floor`)
+and one after the other (`sequence`), against one update of varl's (`agent.update` under a scan, without environment and
+replay). XLA spreads a product over all cores, and most of what lies between products over one, so that an update is the
+further from that floor the more cores there are. `--cores` says how many, for all that is measured.
 """
 
 import argparse
@@ -109,7 +109,6 @@ def main() -> None:
 
   agent, own = ours(args.env, args.iterations, args.replay_size)
   spec = agent.spec
-  dots = throughput_floor.update_dots(spec.observation_size, spec.action_size, batch_size=BATCH)
   pairs, floors = [], []
   for index in range(args.rounds):
     # Who goes first alternates, so that neither always finds the caches as the other left them.
@@ -118,7 +117,8 @@ def main() -> None:
     else:
       mine, theirs = own.epoch(), peer.epoch()
     pairs.append((mine, theirs))
-    floors.append((update_seconds(agent), throughput_floor.dots_seconds(dots, repeats=5)))
+    rate = throughput_floor.matmul_rate(spec.observation_size, spec.action_size, batch_size=BATCH, repeats=5)
+    floors.append((update_seconds(agent), rate.floor_seconds, rate.sequence_seconds))
   peer.close()
   mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
   ratios = sorted(b / a for a, b in pairs)
@@ -133,10 +133,13 @@ def main() -> None:
     "brax_updates_per_second": peer.updates / theirs,
     "ratio_varl_over_brax": statistics.median(ratios),
     "ratio_min_max": [ratios[0], ratios[-1]],
-    "update_ms": 1e3 * statistics.median(u for u, _ in floors),
-    "floor_ms": 1e3 * statistics.median(f for _, f in floors),
-    "update_over_floor": statistics.median(u / f for u, f in floors),
-    "update_over_floor_min_max": [min(u / f for u, f in floors), max(u / f for u, f in floors)],
+    "update_ms": 1e3 * statistics.median(u for u, _, _ in floors),
+    "floor_ms": 1e3 * statistics.median(f for _, f, _ in floors),
+    "sequence_ms": 1e3 * statistics.median(s for _, _, s in floors),
+    "update_over_floor": statistics.median(u / f for u, f, _ in floors),
+    "update_over_floor_min_max": [min(u / f for u, f, _ in floors), max(u / f for u, f, _ in floors)],
+    "update_over_sequence": statistics.median(u / s for u, _, s in floors),
+    "update_over_sequence_min_max": [min(u / s for u, _, s in floors), max(u / s for u, _, s in floors)],
     "peak_mib_varl": memory(args.env, "varl", args.replay_size),
     "peak_mib_brax": memory(args.env, "brax", args.replay_size),
     **doctor.device_summary(),

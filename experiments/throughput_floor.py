@@ -185,11 +185,13 @@ class Rate(NamedTuple):
     gflops: GFLOP/s over all products of one update together.
     floor_seconds: FLOPs of one update / that rate.
     by_dot: GFLOP/s of each product alone, one after the other.
+    sequence_seconds: of all products of one update, one after the other.
   """
 
   gflops: float
   floor_seconds: float
   by_dot: dict[Dot, float]
+  sequence_seconds: float
 
 
 def matmul_rate(
@@ -218,8 +220,9 @@ def matmul_rate(
   dots = update_dots(observation_size, action_size, batch_size=batch_size, hidden=hidden, critics=critics)
   floor = dots_seconds(dots, repeats=repeats)
   flops = sum(dot.count * dot.flops for dot in dots)
-  by_dot = {dot: dot.flops / dots_seconds([dot._replace(count=1)], repeats=repeats) / 1e9 for dot in dots}
-  return Rate(flops / floor / 1e9, floor, by_dot)
+  alone = {dot: dots_seconds([dot._replace(count=1)], repeats=repeats) for dot in dots}
+  by_dot = {dot: dot.flops / seconds / 1e9 for dot, seconds in alone.items()}
+  return Rate(flops / floor / 1e9, floor, by_dot, sum(dot.count * seconds for dot, seconds in alone.items()))
 
 
 def main() -> None:
@@ -240,6 +243,7 @@ def main() -> None:
         "mflop_per_update": update_flops(*sizes, batch_size=args.batch_size) / 1e6,
         "gflops": rate.gflops,
         "floor_ms_per_update": 1e3 * rate.floor_seconds,
+        "sequence_ms_per_update": 1e3 * rate.sequence_seconds,
         "gflops_by_dot": {
           f"{dot.count} x {dot.form} {dot.m}x{dot.k}x{dot.n}": value for dot, value in rate.by_dot.items()
         },
