@@ -274,7 +274,7 @@ def main() -> None:
   suffix += f"-std{args.initial_std:g}" if args.initial_std else ""
   suffix += f"-devices{args.devices}" if args.devices > 1 else ""
   (RESULTS / f"{args.what}-{args.env}{suffix}.json").write_text(json.dumps(body, indent=1) + "\n")
-  print(json.dumps({k: v for k, v in found.items() if k not in ("curves", "ratios")}, indent=1))
+  print(json.dumps({k: v for k, v in found.items() if k not in ("curves", "ratios", "versions", "device")}, indent=1))
 
 
 if __name__ == "__main__":
