@@ -5,11 +5,14 @@ products.
     python -m experiments.throughput --env halfcheetah --cores 1 --out experiments/results/throughput-one-core.json
 
 Both trainers live in one process and take turns, an epoch each, so that a change of the machine's speed meets both;
-the ratio is the median of the pairs'. Peak memory comes from a process of its own for each. The floor is measured
-between the two: the matrix products of one update at the rate that this machine reaches on them, side by side (`floor`)
-and one after the other (`sequence`), against one update of varl's (`agent.update` under a scan, without environment and
-replay). XLA spreads a product over all cores, and most of what lies between products over one, so that an update is the
-further from that floor the more cores there are. `--cores` says how many, for all that is measured.
+the ratio is the median of the pairs'. Peak memory comes from a process of its own for each.
+
+Between the two one update is measured (`agent.update` under a scan, without environment and replay) against three
+things. `sequence` is the operations of its matrix products at the rate that this machine reaches on each of them, one
+after the other. `floor` is the same products all side by side, as if none waited for another's result, which no update
+can reach: two critics are independent, their layers are not. `by_hand` is the same update written out in jax and optax
+(`experiments/sac_by_hand.py`), without metrics and observation moments. `--cores` says how many cores of the CPU are
+used, for all that is measured.
 """
 
 import argparse
@@ -20,18 +23,22 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 import varl
-from experiments import peers, throughput_floor
+from experiments import peers, sac_by_hand, throughput_floor
 from varl import doctor, learner
 from varl.agents import sac
 from varl.devices import cores
 
-ENVS, BATCH, UPDATES, WARM_UP = 64, 256, 16, 8_192
+ENVS, BATCH, UPDATES, WARM_UP, LEARNING_RATE = 64, 256, 16, 8_192, 3e-4
+REPEATS = 5
+"""Timed runs of what is measured in a round, of which the median is taken."""
 
 
 def ours(env_name: str, iterations: int, replay_size: int) -> tuple[varl.Agent, peers.Peer]:
@@ -46,27 +53,51 @@ def ours(env_name: str, iterations: int, replay_size: int) -> tuple[varl.Agent, 
     eval_every=iterations * ENVS,
   )
   env = varl.envs.make(env_name)
-  agent = sac.make(varl.envs.spec(env), sac.Config(learning_rate=3e-4))
+  agent = sac.make(varl.envs.spec(env), sac.Config(learning_rate=LEARNING_RATE))
   trainer = varl.make_trainer(env, agent, settings)
   return agent, peers.varl_steps(trainer, iterations=iterations, warm_up=settings.warm_up_iterations)
 
 
-def update_seconds(agent: varl.Agent, updates: int = 200) -> float:
-  """Seconds of one `agent.update` in a scan over batches that are already there."""
-  spec, key = agent.spec, jax.random.key(0)
-  obs = jax.random.normal(key, (BATCH, spec.observation_size))
-  action = jax.random.normal(key, (BATCH, spec.action_size))
-  batch = varl.Transition(obs, action, jnp.ones(BATCH), jnp.ones(BATCH), obs, jnp.zeros(BATCH), {})
+def update_timers(agent: varl.Agent, updates: int = 200) -> tuple[Callable[[], float], Callable[[], float]]:
+  """Two clocks `() -> seconds` of one update in a scan over batches that are already there: varl's, and by hand."""
+  spec, keys = agent.spec, jax.random.split(jax.random.key(0), 6)
+  obs, next_obs = (jax.random.normal(key, (updates, BATCH, spec.observation_size)) for key in keys[:2])
+  action = jax.random.normal(keys[2], (updates, BATCH, spec.action_size))
+  reward = jax.random.normal(keys[3], (updates, BATCH))
+  ones = jnp.ones((updates, BATCH))
+  batches = varl.Transition(obs, action, reward, ones, next_obs, jnp.zeros_like(ones), {})
+  state, optimizer = jax.jit(agent.init)(keys[4]), optax.adam(LEARNING_RATE)
+  opt = {name: optimizer.init(state.params[name]) for name in sac_by_hand.LEARNED}
 
-  @jax.jit
-  def run(state: varl.AgentState, key: jax.Array) -> Any:
-    keys = jax.random.split(key, updates)
-    return jax.lax.scan(lambda s, k: agent.update(s, batch, k), state, keys, unroll=learner.UNROLL)[0]
+  def timer(update: Callable[[Any, varl.Transition, jax.Array], Any], state: Any) -> Callable[[], float]:
+    @jax.jit
+    def run(state: Any) -> Any:
+      xs = (batches, jax.random.split(keys[5], updates))
+      return jax.lax.scan(lambda s, x: update(s, *x), state, xs, unroll=learner.UNROLL)
 
-  state = jax.block_until_ready(run(agent.init(key), key))
-  started = time.perf_counter()
-  jax.block_until_ready(run(state, key))
-  return (time.perf_counter() - started) / updates
+    jax.block_until_ready(run(state))
+
+    def seconds() -> float:
+      started = time.perf_counter()
+      jax.block_until_ready(run(state))
+      return (time.perf_counter() - started) / updates
+
+    return seconds
+
+  def by_hand(state: Any, batch: varl.Transition, key: jax.Array) -> Any:
+    return sac_by_hand.update(*state, batch, key, optimizer=optimizer), None
+
+  return timer(agent.update, state), timer(by_hand, (state.params, opt))
+
+
+def over(rows: list[dict[str, float]]) -> dict[str, Any]:
+  """The median over rounds of an update's time relative to each other thing in its round, and the extremes."""
+  result: dict[str, Any] = {}
+  for name in rows[0].keys() - {"update"}:
+    ratios = sorted(row["update"] / row[name] for row in rows)
+    result[f"update_over_{name}"] = statistics.median(ratios)
+    result[f"update_over_{name}_min_max"] = [ratios[0], ratios[-1]]
+  return dict(sorted(result.items()))
 
 
 def memory(env_name: str, which: str, replay_size: int) -> float:
@@ -109,7 +140,8 @@ def main() -> None:
 
   agent, own = ours(args.env, args.iterations, args.replay_size)
   spec = agent.spec
-  pairs, floors = [], []
+  update, by_hand = update_timers(agent)
+  pairs, updates = [], []
   for index in range(args.rounds):
     # Who goes first alternates, so that neither always finds the caches as the other left them.
     if index % 2:
@@ -117,8 +149,10 @@ def main() -> None:
     else:
       mine, theirs = own.epoch(), peer.epoch()
     pairs.append((mine, theirs))
-    rate = throughput_floor.matmul_rate(spec.observation_size, spec.action_size, batch_size=BATCH, repeats=5)
-    floors.append((update_seconds(agent), rate.floor_seconds, rate.sequence_seconds))
+    rate = throughput_floor.matmul_rate(spec.observation_size, spec.action_size, batch_size=BATCH, repeats=REPEATS)
+    seconds = [(update(), by_hand()) for _ in range(REPEATS)]
+    one, hand = (statistics.median(column) for column in zip(*seconds, strict=True))
+    updates.append({"update": one, "by_hand": hand, "floor": rate.floor_seconds, "sequence": rate.sequence_seconds})
   peer.close()
   mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
   ratios = sorted(b / a for a, b in pairs)
@@ -133,13 +167,8 @@ def main() -> None:
     "brax_updates_per_second": peer.updates / theirs,
     "ratio_varl_over_brax": statistics.median(ratios),
     "ratio_min_max": [ratios[0], ratios[-1]],
-    "update_ms": 1e3 * statistics.median(u for u, _, _ in floors),
-    "floor_ms": 1e3 * statistics.median(f for _, f, _ in floors),
-    "sequence_ms": 1e3 * statistics.median(s for _, _, s in floors),
-    "update_over_floor": statistics.median(u / f for u, f, _ in floors),
-    "update_over_floor_min_max": [min(u / f for u, f, _ in floors), max(u / f for u, f, _ in floors)],
-    "update_over_sequence": statistics.median(u / s for u, _, s in floors),
-    "update_over_sequence_min_max": [min(u / s for u, _, s in floors), max(u / s for u, _, s in floors)],
+    **{f"{name}_ms": 1e3 * statistics.median(row[name] for row in updates) for name in updates[0]},
+    **over(updates),
     "peak_mib_varl": memory(args.env, "varl", args.replay_size),
     "peak_mib_brax": memory(args.env, "brax", args.replay_size),
     **doctor.device_summary(),

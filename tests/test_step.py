@@ -10,6 +10,7 @@ import pytest
 from conftest import transitions
 from jax.sharding import PartitionSpec as P
 
+from experiments import sac_by_hand
 from varl import step as steps
 from varl.agents import sac
 from varl.step import assign, chain, copy, descend, every, joint, repeat, share, stream_key, track
@@ -60,63 +61,13 @@ def assert_close(a, b, *, atol, rtol=0.0):
 # Against hand-written updates
 
 
-def dense(tree, x):
-  """A ReLU network applied to its parameters by hand."""
-  layers = [tree["params"][f"Dense_{i}"] for i in range(3)]
-  for layer in layers[:-1]:
-    x = jax.nn.relu(x @ layer["kernel"] + layer["bias"])
-  return x @ layers[-1]["kernel"] + layers[-1]["bias"]
-
-
-def by_hand(params, opt, batch, key, optimizer):
-  """One simultaneous update of soft actor-critic from the paper's equations (1812.05905, Eq. 5-9, 17-18)."""
-  gamma, tau, entropy_target = 0.99, 0.005, -2.0
-
-  def policy(actor, obs, noise):
-    mean, rho = jnp.split(dense(actor, obs), 2, axis=-1)
-    std = 1e-3 + jax.nn.softplus(rho + np.log(np.expm1(1.0 - 1e-3)))
-    raw = mean + std * noise
-    log_prob = -0.5 * noise**2 - jnp.log(std) - 0.5 * np.log(2 * np.pi)
-    log_prob -= 2 * (np.log(2.0) - raw - jax.nn.softplus(-2 * raw))
-    return raw, log_prob.sum(-1)
-
-  def q(tree, obs, raw):
-    x = jnp.concatenate([obs, jnp.tanh(raw)], -1)
-    return jnp.stack([dense(jax.tree.map(lambda p, i=i: p[i], tree), x)[:, 0] for i in range(2)])
-
-  next_noise = jax.random.normal(stream_key(key, "critic"), batch.action.shape)
-  noise = jax.random.normal(stream_key(key, "posterior"), batch.action.shape)
-  alpha = jnp.exp(params["temperature"])
-  next_raw, next_log_prob = policy(params["actor"], batch.next_obs, next_noise)
-  next_value = q(params["target_critic"], batch.next_obs, next_raw).min(0) - alpha * next_log_prob
-  y = batch.reward + gamma * batch.discount * next_value
-
-  def critic_loss(critic):
-    return (0.5 * (q(critic, batch.obs, batch.action) - y) ** 2).sum(0).mean()
-
-  def actor_loss(actor):
-    raw, log_prob = policy(actor, batch.obs, noise)
-    return (alpha * log_prob - q(params["critic"], batch.obs, raw).min(0)).mean()
-
-  def temperature_loss(log_alpha):
-    _, log_prob = policy(params["actor"], batch.obs, noise)
-    return jnp.exp(log_alpha) * (-log_prob.mean() - entropy_target)
-
-  new, new_opt = {}, {}
-  for name, loss in {"critic": critic_loss, "actor": actor_loss, "temperature": temperature_loss}.items():
-    updates, new_opt[name] = optimizer.update(jax.grad(loss)(params[name]), opt[name])
-    new[name] = optax.apply_updates(params[name], updates)
-  target = jax.tree.map(lambda t, x: (1 - tau) * t + tau * x, params["target_critic"], new["critic"])
-  return {**params, **new, "target_critic": target}, new_opt
-
-
 def test_joint_is_the_simultaneous_sac_update(spec):
   config = sac.Config(hidden=(32, 32), learning_rate=1e-3, normalize_observations=False)
   agent, optimizer = sac.make(spec, config), optax.adam(1e-3)
   state = jax.jit(agent.init)(jax.random.key(0))
   params = expected = state.params
-  opt = {name: optimizer.init(params[name]) for name in ("critic", "actor", "temperature")}
-  update, manual = jax.jit(agent.update), jax.jit(functools.partial(by_hand, optimizer=optimizer))
+  opt = {name: optimizer.init(params[name]) for name in sac_by_hand.LEARNED}
+  update, manual = jax.jit(agent.update), jax.jit(functools.partial(sac_by_hand.update, optimizer=optimizer))
   for i in range(3):
     batch, key = transitions(i, (16,), spec), jax.random.key(10 + i)
     state, _ = update(state, batch, key)
