@@ -37,8 +37,8 @@ from varl.agents import sac
 from varl.devices import cores
 
 ENVS, BATCH, UPDATES, WARM_UP, LEARNING_RATE = 64, 256, 16, 8_192, 3e-4
-REPEATS = 5
-"""Timed runs of what is measured in a round, of which the median is taken."""
+TURNS = 9
+"""How often in a round an update and what it is held against take turns, so that a slower moment meets all of them."""
 
 
 def ours(env_name: str, iterations: int, replay_size: int) -> tuple[varl.Agent, peers.Peer]:
@@ -58,7 +58,7 @@ def ours(env_name: str, iterations: int, replay_size: int) -> tuple[varl.Agent, 
   return agent, peers.varl_steps(trainer, iterations=iterations, warm_up=settings.warm_up_iterations)
 
 
-def update_timers(agent: varl.Agent, updates: int = 200) -> tuple[Callable[[], float], Callable[[], float]]:
+def update_timers(agent: varl.Agent, updates: int = 50) -> tuple[Callable[[], float], Callable[[], float]]:
   """Two clocks `() -> seconds` of one update in a scan over batches that are already there: varl's, and by hand."""
   spec, keys = agent.spec, jax.random.split(jax.random.key(0), 6)
   obs, next_obs = (jax.random.normal(key, (updates, BATCH, spec.observation_size)) for key in keys[:2])
@@ -90,13 +90,13 @@ def update_timers(agent: varl.Agent, updates: int = 200) -> tuple[Callable[[], f
   return timer(agent.update, state), timer(by_hand, (state.params, opt))
 
 
-def over(rows: list[dict[str, float]]) -> dict[str, Any]:
-  """The median over rounds of an update's time relative to each other thing in its round, and the extremes."""
+def over(turns: list[dict[str, float]]) -> dict[str, Any]:
+  """An update's time relative to each other thing in its turn: the median over turns, and their quartiles."""
   result: dict[str, Any] = {}
-  for name in rows[0].keys() - {"update"}:
-    ratios = sorted(row["update"] / row[name] for row in rows)
-    result[f"update_over_{name}"] = statistics.median(ratios)
-    result[f"update_over_{name}_min_max"] = [ratios[0], ratios[-1]]
+  for name in turns[0].keys() - {"update"}:
+    ratios = [turn["update"] / turn[name] for turn in turns]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    result |= {f"update_over_{name}": middle, f"update_over_{name}_quartiles": [low, high]}
   return dict(sorted(result.items()))
 
 
@@ -141,7 +141,11 @@ def main() -> None:
   agent, own = ours(args.env, args.iterations, args.replay_size)
   spec = agent.spec
   update, by_hand = update_timers(agent)
-  pairs, updates = [], []
+  products = throughput_floor.clocks(
+    throughput_floor.update_dots(spec.observation_size, spec.action_size, batch_size=BATCH)
+  )
+  timers = {"update": update, "by_hand": by_hand, "sequence": products.sequence, "floor": products.floor}
+  pairs, turns = [], []
   for index in range(args.rounds):
     # Who goes first alternates, so that neither always finds the caches as the other left them.
     if index % 2:
@@ -149,10 +153,7 @@ def main() -> None:
     else:
       mine, theirs = own.epoch(), peer.epoch()
     pairs.append((mine, theirs))
-    rate = throughput_floor.matmul_rate(spec.observation_size, spec.action_size, batch_size=BATCH, repeats=REPEATS)
-    seconds = [(update(), by_hand()) for _ in range(REPEATS)]
-    one, hand = (statistics.median(column) for column in zip(*seconds, strict=True))
-    updates.append({"update": one, "by_hand": hand, "floor": rate.floor_seconds, "sequence": rate.sequence_seconds})
+    turns += [{name: timer() for name, timer in timers.items()} for _ in range(TURNS)]
   peer.close()
   mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
   ratios = sorted(b / a for a, b in pairs)
@@ -167,8 +168,8 @@ def main() -> None:
     "brax_updates_per_second": peer.updates / theirs,
     "ratio_varl_over_brax": statistics.median(ratios),
     "ratio_min_max": [ratios[0], ratios[-1]],
-    **{f"{name}_ms": 1e3 * statistics.median(row[name] for row in updates) for name in updates[0]},
-    **over(updates),
+    **{f"{name}_ms": 1e3 * statistics.median(turn[name] for turn in turns) for name in timers},
+    **over(turns),
     "peak_mib_varl": memory(args.env, "varl", args.replay_size),
     "peak_mib_brax": memory(args.env, "brax", args.replay_size),
     **doctor.device_summary(),

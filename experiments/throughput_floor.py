@@ -9,7 +9,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -129,8 +129,8 @@ def update_flops(
   return sum(dot.count * dot.flops for dot in dots)
 
 
-def dots_seconds(dots: Sequence[Dot], *, repeats: int = 15, flops_per_run: float = 1e10) -> float:
-  """Measures float32 products, each done `count` times a round, on the default device.
+def dots_timer(dots: Sequence[Dot], *, flops_per_run: float = 1e10) -> Callable[[], float]:
+  """A clock for float32 products, each done `count` times a round, on the default device.
 
   All products of a round are independent of one another, so the compiler may run several at once, as it may with
   those of two critics; a round's total is never slower than the same products one after the other need be. The
@@ -139,11 +139,10 @@ def dots_seconds(dots: Sequence[Dot], *, repeats: int = 15, flops_per_run: float
 
   Args:
     dots: what to measure.
-    repeats: timed runs, of which the median is taken.
-    flops_per_run: least work in one timed run, so that the cost of a call does not show.
+    flops_per_run: least work in one call of the clock, so that the cost of a call does not show.
 
   Returns:
-    Seconds for one round.
+    `() -> seconds` of one round; compiled already.
   """
   dots = [dot for dot in dots for _ in range(dot.count)]
   rounds = max(4, int(flops_per_run / sum(dot.flops for dot in dots)))
@@ -169,60 +168,36 @@ def dots_seconds(dots: Sequence[Dot], *, repeats: int = 15, flops_per_run: float
     zeros = [jnp.zeros((dot.m, dot.n), jnp.float32) for dot in dots]
     return jax.lax.fori_loop(0, rounds, body, (lefts, zeros))[1]
 
-  jax.block_until_ready(run(lefts, rights))
-  seconds = []
-  for _ in range(repeats):
+  def seconds() -> float:
     start = time.perf_counter()
     jax.block_until_ready(run(lefts, rights))
-    seconds.append(time.perf_counter() - start)
-  return statistics.median(seconds) / rounds
+    return (time.perf_counter() - start) / rounds
+
+  seconds()
+  return seconds
 
 
-class Rate(NamedTuple):
-  """What `matmul_rate` measured.
+class Clocks(NamedTuple):
+  """Clocks `() -> seconds` for the products of one update.
 
   Attributes:
-    gflops: GFLOP/s over all products of one update together.
-    floor_seconds: FLOPs of one update / that rate.
-    by_dot: GFLOP/s of each product alone, one after the other.
-    sequence_seconds: of all products of one update, one after the other.
+    floor: all together, where they may overlap. One product of these small shapes does not fill two cores by itself;
+      two that run side by side come closer. An update does have such pairs (its critics), though not everywhere, so
+      this is a bound from below.
+    by_dot: each product alone, over and over.
   """
 
-  gflops: float
-  floor_seconds: float
-  by_dot: dict[Dot, float]
-  sequence_seconds: float
+  floor: Callable[[], float]
+  by_dot: dict[Dot, Callable[[], float]]
+
+  def sequence(self) -> float:
+    """Seconds of all products of one update at the rate of each alone: Σ count · seconds of one."""
+    return sum(dot.count * clock() for dot, clock in self.by_dot.items())
 
 
-def matmul_rate(
-  observation_size: int,
-  action_size: int,
-  *,
-  batch_size: int = 256,
-  hidden: Sequence[int] = (256, 256),
-  critics: int = 2,
-  repeats: int = 15,
-) -> Rate:
-  """Measures the rate that the products of one SAC update reach on the default device.
-
-  rate = Σ count · flops / seconds of a round of all of `update_dots`, where they may overlap. One product of these
-  small shapes does not fill two cores by itself; two that run side by side come closer. An update does have such
-  pairs (its critics), though not everywhere, so the floor that follows is a bound from below.
-
-  Args:
-    observation_size: as in `update_dots`, like the other sizes.
-    action_size: ditto.
-    batch_size: ditto.
-    hidden: ditto.
-    critics: ditto.
-    repeats: timed runs, of which the median is taken.
-  """
-  dots = update_dots(observation_size, action_size, batch_size=batch_size, hidden=hidden, critics=critics)
-  floor = dots_seconds(dots, repeats=repeats)
-  flops = sum(dot.count * dot.flops for dot in dots)
-  alone = {dot: dots_seconds([dot._replace(count=1)], repeats=repeats) for dot in dots}
-  by_dot = {dot: dot.flops / seconds / 1e9 for dot, seconds in alone.items()}
-  return Rate(flops / floor / 1e9, floor, by_dot, sum(dot.count * seconds for dot, seconds in alone.items()))
+def clocks(dots: Sequence[Dot]) -> Clocks:
+  """Compiles the clocks of the products of an update (`update_dots`)."""
+  return Clocks(dots_timer(dots), {dot: dots_timer([dot._replace(count=1)], flops_per_run=2e9) for dot in dots})
 
 
 def main() -> None:
@@ -231,21 +206,28 @@ def main() -> None:
   parser.add_argument("--observation-size", type=int, default=17)
   parser.add_argument("--action-size", type=int, default=6)
   parser.add_argument("--batch-size", type=int, default=256)
-  parser.add_argument("--repeats", type=int, default=15)
+  parser.add_argument("--repeats", type=int, default=15, help="timed runs, of which the median is taken")
   args = parser.parse_args()
   sizes = (args.observation_size, args.action_size)
-  rate = matmul_rate(*sizes, batch_size=args.batch_size, repeats=args.repeats)
+  dots = update_dots(*sizes, batch_size=args.batch_size)
+  measured = clocks(dots)
+
+  def median(clock: Callable[[], float]) -> float:
+    return statistics.median(clock() for _ in range(args.repeats))
+
+  floor, flops = median(measured.floor), update_flops(*sizes, batch_size=args.batch_size)
   print(
     json.dumps(
       {
         **vars(args),
         "device": jax.devices()[0].device_kind,
-        "mflop_per_update": update_flops(*sizes, batch_size=args.batch_size) / 1e6,
-        "gflops": rate.gflops,
-        "floor_ms_per_update": 1e3 * rate.floor_seconds,
-        "sequence_ms_per_update": 1e3 * rate.sequence_seconds,
+        "mflop_per_update": flops / 1e6,
+        "gflops": flops / floor / 1e9,
+        "floor_ms_per_update": 1e3 * floor,
+        "sequence_ms_per_update": 1e3 * median(measured.sequence),
         "gflops_by_dot": {
-          f"{dot.count} x {dot.form} {dot.m}x{dot.k}x{dot.n}": value for dot, value in rate.by_dot.items()
+          f"{dot.count} x {dot.form} {dot.m}x{dot.k}x{dot.n}": dot.flops / median(clock) / 1e9
+          for dot, clock in measured.by_dot.items()
         },
       }
     )
