@@ -104,10 +104,10 @@ def test_what_is_missing_damaged_or_of_another_kind_is_named(saved, tmp_path):
   with pytest.raises(ValueError, match="other shapes than its config describes"):
     load_policy(saved)
   edit(saved, config={**config, "hiden": [16, 16]})
-  with pytest.raises(ValueError, match="sac has no setting 'hiden'; did you mean 'hidden'"):
+  with pytest.raises(ValueError, match=r"sac has no setting 'hiden' \(did you mean 'hidden'"):
     load_policy(saved)
   edit(saved, algorithm="sacc")
-  with pytest.raises(ValueError, match="unknown algorithm 'sacc'; did you mean 'sac'"):
+  with pytest.raises(ValueError, match=r"unknown algorithm 'sacc' \(did you mean 'sac'"):
     load_policy(saved)
   edit(saved, schema=99)
   with pytest.raises(ValueError, match="schema 99, this varl reads 1"):

@@ -155,8 +155,8 @@ def test_unit_interval_lets_pass():
 
 
 def test_nearest():
-  assert nearest("num_env", ["num_envs", "reset"]) == "; did you mean 'num_envs'?"
-  assert nearest("polo", ["pool", "polos"]) == "; did you mean 'polos' or 'pool'?"
+  assert nearest("num_env", ["num_envs", "reset"]) == " (did you mean 'num_envs'?)"
+  assert nearest("polo", ["pool", "polos"]) == " (did you mean 'polos' or 'pool'?)"
   assert nearest("xyzzy", ["num_envs"]) == ""
 
 

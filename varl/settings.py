@@ -200,9 +200,9 @@ def unit_interval(config: Any, *names: str, lower_open: bool = False, upper_open
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-  """`"; did you mean 'a' or 'b'?"` with the names most like a mistyped one, or "" where none is."""
+  """`" (did you mean 'a' or 'b'?)"` with the names most like a mistyped one, or "" where none is."""
   close = difflib.get_close_matches(name, list(names), n=3)
-  return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+  return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 def _around(x: float) -> list[int]:

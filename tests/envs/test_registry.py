@@ -84,7 +84,7 @@ def test_swimmer_says_why_it_cannot_run():
 @pytest.mark.parametrize(
   ("name", "backend", "message"),
   [
-    ("inverted_pendulm", None, "unknown environment 'inverted_pendulm'; did you mean 'inverted_pendulum'"),
+    ("inverted_pendulm", None, r"unknown environment 'inverted_pendulm' \(did you mean 'inverted_pendulum'"),
     ("HalfCheetah-v4", None, "did you mean 'halfcheetah'"),
     ("qqq", None, "unknown environment 'qqq'; known are ant, fast"),
     ("ant", "bullet", "ant does not run on backend 'bullet'; it runs on generalized, spring, positional, mjx"),
