@@ -6,7 +6,7 @@
 All have the same sizes (halfcheetah's 17 observations and 6 actions; 6 of them to choose from where they are discrete),
 batch and networks, and otherwise the defaults of their `Config`, but for the variants of `VARIANTS`; continuous
 algorithms are held against `sac`, discrete ones against `sac_discrete`. Algorithms take turns, a block of scanned
-updates each; a ratio is the median over rounds of the ratios within a round.
+updates each, every update with a batch of its own; a ratio is the median over rounds of the ratios within a round.
 Writes `experiments/results/update_cost.json`.
 """
 
@@ -91,20 +91,24 @@ def prepare(algorithm: str, fields: dict[str, Any], *, batch_size: int, hidden: 
   """Compiles a block of `updates` of an algorithm."""
   module = agents.load(algorithm)
   agent = module.make(spec_of(algorithm), module.Config(hidden=hidden, **fields))
-  state, batch = jax.jit(agent.init)(jax.random.key(0)), batch_for(agent, batch_size, jax.random.key(1))
+  state = jax.jit(agent.init)(jax.random.key(0))
+  keys = jax.random.split(jax.random.key(1), updates)
+  batches = jax.jit(jax.vmap(lambda key: batch_for(agent, batch_size, key)))(keys)
 
   @jax.jit
-  def block(state: Any, key: jax.Array) -> Any:
-    return jax.lax.scan(lambda s, k: (agent.update(s, batch, k)[0], None), state, jax.random.split(key, updates))[0]
+  def block(state: Any, batches: Transition, key: jax.Array) -> Any:
+    inputs = batches, jax.random.split(key, updates)
+    return jax.lax.scan(lambda s, x: (agent.update(s, *x)[0], None), state, inputs)[0]
 
-  jax.block_until_ready(block(state, jax.random.key(2)))
+  jax.block_until_ready(block(state, batches, jax.random.key(2)))
 
   def run() -> float:
     started = time.perf_counter()
-    jax.block_until_ready(block(state, jax.random.key(3)))
+    jax.block_until_ready(block(state, batches, jax.random.key(3)))
     return (time.perf_counter() - started) / updates
 
-  return Timed(run, multiplications(agent.update, state, batch, jax.random.key(4)))
+  one = jax.tree.map(lambda x: x[0], batches)
+  return Timed(run, multiplications(agent.update, state, one, jax.random.key(4)))
 
 
 def spec_of(algorithm: str) -> Spec:
