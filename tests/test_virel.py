@@ -10,7 +10,9 @@ import pytest
 from conftest import transitions
 from jax.sharding import PartitionSpec as P
 
-from experiments import oracles
+from experiments.oracles.entries import TABLE
+from experiments.oracles.finite import misleading
+from experiments.oracles.regulators import boltzmann
 from varl import losses, networks, temperatures, values
 from varl.agents import beta_virel, virel
 from varl.envs import Tabular, toys
@@ -302,7 +304,7 @@ def test_the_fixed_point_of_virel_on_a_linear_quadratic_problem():
   """π = N(-Ks, Σ) is ∝ exp(Q^π/ε): Q^π peaks at -Ks, its curvature in a is -ε Σ⁻¹, and it is the return's value."""
   epsilon = 0.3
   problem = jax.jit(lambda key: linear_quadratic.random(key, 3, 2, discount=0.9))(jax.random.key(3))
-  solution = jax.jit(lambda problem: oracles.boltzmann(problem, temperature=epsilon))(problem)
+  solution = jax.jit(lambda problem: boltzmann(problem, temperature=epsilon))(problem)
   evaluation = jax.jit(linear_quadratic.evaluate)(problem, solution.gain, solution.covariance)
   np.testing.assert_allclose(solution.P, evaluation.P, rtol=1e-4)
   np.testing.assert_allclose(solution.constant, evaluation.constant, rtol=1e-4)
@@ -320,7 +322,7 @@ def test_the_fixed_point_of_virel_on_a_linear_quadratic_problem():
 
 def test_in_rooms_where_maxent_errs_it_ends_greedy_and_right():
   """On every such problem of the grid the policy takes the second room, almost surely, and ε is almost 0."""
-  problems, c = oracles.misleading(0.9, 2)["rooms"]
+  problems, c = misleading(0.9, 2)["rooms"]
   assert len(c) == 8
   settings = Settings(
     num_timesteps=4_000,
@@ -335,7 +337,7 @@ def test_in_rooms_where_maxent_errs_it_ends_greedy_and_right():
   )
 
   def train(m, c):
-    config = beta_virel.Config(**oracles.TABLE, gamma=0.9, residual_batch=256, residual_scale=c)
+    config = beta_virel.Config(**TABLE, gamma=0.9, residual_batch=256, residual_scale=c)
     env = Tabular(m)
     design = beta_virel.design(spec_of(env), config)
     params = make_trainer(env, beta_virel.make(spec_of(env), config), settings).run(jax.random.key(0))[0].agent.params

@@ -1,0 +1,163 @@
+"""What each algorithm is held against; a new one enters by one entry in `ORACLES`."""
+
+from typing import Any
+
+from experiments.oracles.finite import first_choices, tabular_policy
+from experiments.oracles.regulators import boltzmann, hard, linear_gaussian
+from experiments.oracles.rows import Oracle, Rollouts
+
+FIXED = {"adapt_temperature": False, "initial_temperature": 0.3, "normalize_observations": False}
+
+GAUSSIAN = {
+  "learning_rate": 3e-3,
+  "tau": 0.02,
+  "hidden": (64, 64),
+  "policy": "gaussian",
+  "normalize_observations": False,
+}
+TABLE = {"learning_rate": 1e-2, "tau": 0.05, "hidden": (), "normalize_observations": False}
+
+SOFT_Q = {
+  "learning_rate": 1e-3,
+  "tau": 0.02,
+  "target_every": 1,
+  "temperature": 0.3,
+  "hidden": (64, 64),
+  "proposal_std": 1.75,
+  "normalize_observations": False,
+}
+
+# A first policy may drive an unstable problem far out; without a bound on its gradients the critic does not recover.
+IMPROVED = {
+  **GAUSSIAN,
+  "max_grad_norm": 1.0,
+  "target_every": 1,
+  "critics": 2,
+  "epsilon_mean": 0.05,
+  "epsilon_covariance": 1e-3,
+  "initial_mean_multiplier": 1.0,
+  "initial_covariance_multiplier": 10.0,
+  "dual_learning_rate": 2e-2,
+}
+ON_POLICY = {"learning_rate": 1e-3, "hidden": (64, 64), "policy": "gaussian", "normalize_observations": False}
+ON_POLICY_TABLE = {"learning_rate": 1e-2, "hidden": (), "normalize_observations": False}
+HARD: dict[str, Any] = {"exact": hard, "covariance": None, "value": None}
+
+ORACLES: dict[str, tuple[Oracle, ...]] = {
+  "sac": (linear_gaussian({**FIXED, "learning_rate": 1e-3, "tau": 0.01, "hidden": (64, 64), "policy": "gaussian"}),),
+  "sac_discrete": (tabular_policy({**FIXED, "learning_rate": 1e-2, "tau": 0.05, "hidden": ()}),),
+  "sac_v1": (
+    linear_gaussian({**GAUSSIAN, "temperature": 0.3, "reward_scale": 1.0}),
+    tabular_policy({**TABLE, "temperature": 0.3, "reward_scale": 1.0}),
+  ),
+  "virel": (linear_gaussian({**GAUSSIAN, "reward_scale": 1.0 / 0.3, "moment_penalty": 0.0}, exact=boltzmann),),
+  "beta_virel": (
+    linear_gaussian(
+      {
+        **GAUSSIAN,
+        "moment_penalty": 0.0,
+        "residual_scale": 1.0,
+        "residual_batch": 512,
+        "separate_value": False,
+      },
+      exact=hard,
+      covariance=None,
+      falls=0.1,
+      forgets=False,
+    ),
+    first_choices({**TABLE, "residual_batch": 256}),
+  ),
+  "iterative_sac": (
+    linear_gaussian(
+      {
+        **FIXED,
+        "learning_rate": 1e-3,
+        "tau": 0.02,
+        "hidden": (64, 64),
+        "policy": "gaussian",
+        "inference_iterations": 2,
+        "samples": 4,
+        "gradient_norm": "rms",
+        "pessimism": "min",
+      },
+      updates=8_000,
+    ),
+  ),
+  "sql": (
+    linear_gaussian(
+      {
+        **SOFT_Q,
+        "sampler": "importance",
+        "learning_rate": 3e-3,
+        "proposal_std": 1.0,
+        "value_samples": 32,
+        "act_samples": 512,
+      },
+      label=", importance",
+    ),
+    linear_gaussian(
+      {**SOFT_Q, "sampler": "stein", "sampler_learning_rate": 1e-3, "value_samples": 16, "start_updates": 1_000},
+      gain=0.15,
+      covariance=0.15,
+      updates=8_000,
+      label=", Stein",
+      in_short=False,
+    ),
+  ),
+  "sql_discrete": (tabular_policy({**TABLE, "target_every": 1, "temperature": 0.3}),),
+  "mpo": (
+    linear_gaussian(IMPROVED, **HARD, updates=6_000),
+    linear_gaussian(
+      {**IMPROVED, "inference": "parametric"}, **HARD, updates=6_000, label=", parametric", in_short=False
+    ),
+  ),
+  "rerpi": (
+    linear_gaussian({**IMPROVED, "per_dimension": False}, **HARD, updates=6_000, in_short=False),
+    linear_gaussian({**IMPROVED, "per_dimension": False, "weights": "rank"}, **HARD, updates=6_000, label=", ranks"),
+  ),
+  "vmpo": (
+    linear_gaussian(
+      {**ON_POLICY, "max_grad_norm": 1.0, "epsilon_mean": 0.05, "epsilon_covariance": 3e-4},
+      **HARD,
+      rollouts=Rollouts(10, 4, 160),
+    ),
+    tabular_policy(
+      {**ON_POLICY_TABLE, "learning_rate": 3e-3, "epsilon_policy": 0.01}, hard=True, rollouts=Rollouts(), updates=48_000
+    ),
+  ),
+  "reinforce": (
+    tabular_policy(
+      {**ON_POLICY_TABLE, "learning_rate": 3e-2, "temperature": 0.01},
+      hard=True,
+      rollouts=Rollouts(16, 1, 1_024),
+      updates=4_000,
+    ),
+  ),
+  "maxent_pg": (
+    linear_gaussian(
+      {**ON_POLICY, "max_grad_norm": 1.0, "temperature": 0.3, "standardise": False},
+      value=None,
+      rollouts=Rollouts(10, 4, 160),
+    ),
+    tabular_policy({**ON_POLICY_TABLE, "temperature": 0.3, "standardise": False}, rollouts=Rollouts()),
+  ),
+  "erpg": (
+    linear_gaussian(
+      {**ON_POLICY, "max_grad_norm": 1.0, "temperature": 0.3, "standardise": False, "lam": 0.9},
+      **HARD,
+      rollouts=Rollouts(10, 4, 160),
+    ),
+    tabular_policy({**ON_POLICY_TABLE, "temperature": 0.3, "standardise": False}, hard=True, rollouts=Rollouts()),
+  ),
+  "kl_pg": (tabular_policy({**ON_POLICY_TABLE, "epsilon": 0.001}, hard=True, rollouts=Rollouts()),),
+  "trpo": (tabular_policy(ON_POLICY_TABLE, hard=True, rollouts=Rollouts(16, 1, 1_024), updates=2_000),),
+  "ppo": (
+    linear_gaussian(
+      {**ON_POLICY, "max_grad_norm": 1.0, "temperature": 0.3, "standardise": False},
+      **HARD,
+      rollouts=Rollouts(10, 4, 160),
+    ),
+    tabular_policy({**ON_POLICY_TABLE, "temperature": 0.01}, hard=True, rollouts=Rollouts()),
+  ),
+}
+"""What each registered algorithm is held against."""
