@@ -37,6 +37,20 @@ class Config:
 
 
 @dataclasses.dataclass(frozen=True)
+class HeadConfig:
+  """The distribution that a policy network parametrises.
+
+  Attributes:
+    policy: for continuous actions, "tanh_gaussian" where they are bounded; "gaussian", or with a full covariance
+      "full_gaussian", on the whole line (bounded environments clip those).
+    initial_std: σ of a continuous policy at the start, before squashing.
+  """
+
+  policy: str = "tanh_gaussian"
+  initial_std: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
 class CriticConfig(Config):
   """`Config` of an algorithm that learns action values from replay.
 
@@ -52,21 +66,16 @@ class CriticConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class OnPolicyConfig(Config):
+class OnPolicyConfig(HeadConfig, Config):
   """`Config` of an algorithm that learns from its own rollouts, with a state value.
 
   Attributes:
     lam: λ of the returns and advantages.
     value_hidden: the widths of the value's hidden layers; None: those of `hidden`.
-    policy: for continuous actions, "tanh_gaussian" where they are bounded; "gaussian", or with a full covariance
-      "full_gaussian", on the whole line.
-    initial_std: σ of a continuous policy at the start, before squashing.
   """
 
   lam: float = 0.95
   value_hidden: tuple[int, ...] | None = None
-  policy: str = "tanh_gaussian"
-  initial_std: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,22 +90,17 @@ class GradientConfig(OnPolicyConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class PolicyConfig(CriticConfig):
+class PolicyConfig(HeadConfig, CriticConfig):
   """`CriticConfig` of an algorithm with a policy network, and optionally a state value.
 
   Attributes:
     separate_value: whether a state value V is learned beside Q and has the slow copy, or Q itself has it.
     samples: actions drawn a state, in targets and losses; of discrete actions all are used.
-    policy: for continuous actions, "tanh_gaussian" where they are bounded; "gaussian", or with a full covariance
-      "full_gaussian", on the whole line.
-    initial_std: σ of a continuous policy at the start, before squashing.
     moment_penalty: weight of `losses.moment_penalty` in the policy's loss, for continuous actions.
   """
 
   separate_value: bool = False
   samples: int = 1
-  policy: str = "tanh_gaussian"
-  initial_std: float = 1.0
   moment_penalty: float = 0.0
 
 
@@ -116,13 +120,10 @@ class TemperatureConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImprovementConfig(CriticConfig):
+class ImprovementConfig(HeadConfig, CriticConfig):
   """`CriticConfig` of an algorithm that improves a policy by its own actions, reweighed: MPO and its kin.
 
   Attributes:
-    policy: for continuous actions, "tanh_gaussian" where they are bounded, "gaussian" or, with a full covariance,
-      "full_gaussian" on the whole line (bounded environments clip those; see `action_penalty`).
-    initial_std: σ of a continuous policy at the start, before squashing.
     samples: actions of the prior a state, in the E-step and in the value's target; of discrete actions all are used.
     inference: the E-step: "sampled" (the prior's own actions, weighed by Q) or "parametric" (a second policy network
       that maximises E[Q] - η KL(π_q ‖ π)).
@@ -135,8 +136,6 @@ class ImprovementConfig(CriticConfig):
     lam: λ of "retrace".
   """
 
-  policy: str = "tanh_gaussian"
-  initial_std: float = 1.0
   samples: int = 20
   inference: str = "sampled"
   weights: str = "boltzmann"

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import optax
 
 from varl import networks, optimizers, policies, posteriors, priors, temperatures, values
-from varl.components.configs import OnPolicyConfig, PolicyConfig, check
+from varl.components.configs import HeadConfig, OnPolicyConfig, PolicyConfig, check
 from varl.design import agent
 from varl.duals import Dual, dual
 from varl.settings import positive, unit_interval
@@ -37,7 +37,7 @@ def head(spec: Spec, policy: str, *, init_std: float | Array = 1.0) -> policies.
   return _HEADS[policy](spec.action_size, init_std=init_std)
 
 
-def policy_head(spec: Spec, config: Any) -> policies.Head:
+def policy_head(spec: Spec, config: HeadConfig) -> policies.Head:
   """`head` of the family that the Config's `policy` names, with its `initial_std`.
 
   Raises:
