@@ -1,7 +1,7 @@
 """What one update of each algorithm costs, relative to SAC's: time, and multiplications of its matrix products.
 
     python -m experiments.update_cost                     # every algorithm (five minutes on two CPU cores)
-    python -m experiments.update_cost --algorithms iterative_sac sql --rounds 21 --out FOLDER
+    python -m experiments.update_cost --algorithms iterative_sac sql --rounds 21 --out FILE.json
 
 All have the same sizes (halfcheetah's 17 observations and 6 actions; 6 of them to choose from where they are discrete),
 batch and networks, and otherwise the defaults of their `Config`, but for the variants of `VARIANTS`; continuous
