@@ -57,6 +57,17 @@ def test_a_cpu_is_divided_over_its_cores(env, tmp_path):
   assert "4,096 steps  return" in done.stdout
 
 
+@pytest.mark.parametrize("arguments", [["list"], ["--help"], ["train", "sac", "--env", "reacher", "--help"]])
+def test_a_reader_that_leaves_is_no_error(arguments):
+  """As in `varl list | head`."""
+  reader, writer = os.pipe()
+  os.close(reader)
+  command = [sys.executable, "-m", "varl.cli", *arguments]
+  done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+  os.close(writer)
+  assert done.stderr == ""
+
+
 def test_eval_and_resume(run):
   out, _ = run
   done = varl("eval", str(out), "--episodes", "4")

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import os
 import pathlib
 import sys
 import warnings
@@ -24,10 +25,16 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   warnings.showwarning = _show_warning
   try:
-    arguments, rest = _parser().parse_known_args(argv)
-    if rest and arguments.command != "train":
-      raise ValueError(f"varl {arguments.command} takes no {' '.join(rest)}; see `varl {arguments.command} --help`")
-    return _COMMANDS[arguments.command](arguments, rest)
+    try:
+      arguments, rest = _parser().parse_known_args(argv)
+      if rest and arguments.command != "train":
+        raise ValueError(f"varl {arguments.command} takes no {' '.join(rest)}; see `varl {arguments.command} --help`")
+      return _COMMANDS[arguments.command](arguments, rest)
+    finally:
+      sys.stdout.flush()  # here, where a pipe that is closed can still be answered
+  except BrokenPipeError:  # whoever read the output has seen enough, as in `varl list | head`
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+    return 1
   except ValueError as error:
     print(f"varl: error: {error}", file=sys.stderr)
     return 2
