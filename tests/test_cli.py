@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from varl import devices
+from varl.run import devices
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = "--num-timesteps 400 --num-envs 4 --episode-length 50 --warm-up 100 --batch-size 16 --replay-capacity 1000"
@@ -16,7 +16,7 @@ TINY += " --eval-every 200 --eval-episodes 4 --hidden 16 16"
 
 def varl(*arguments, cwd=ROOT, timeout=None, **environment):
   """Runs the command, in this environment but for what is given (None: not set); returns the finished process."""
-  command = [sys.executable, "-m", "varl.cli", *arguments]
+  command = [sys.executable, "-m", "varl", *arguments]
   environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
   environment = {name: value for name, value in environment.items() if value is not None}
   return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, check=False, timeout=timeout)
@@ -62,7 +62,7 @@ def test_a_reader_that_leaves_is_no_error(arguments):
   """As in `varl list | head`."""
   reader, writer = os.pipe()
   os.close(reader)
-  command = [sys.executable, "-m", "varl.cli", *arguments]
+  command = [sys.executable, "-m", "varl", *arguments]
   done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
   os.close(writer)
   assert done.stderr == ""

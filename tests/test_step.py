@@ -10,7 +10,7 @@ import pytest
 from conftest import transitions
 from jax.sharding import PartitionSpec as P
 
-from experiments import sac_by_hand
+from experiments.peers import sac_by_hand
 from varl import step as steps
 from varl.agents import sac
 from varl.step import assign, chain, copy, descend, every, joint, repeat, share, stream_key, track

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from varl import __version__, agents
 from varl.envs import catalog, registry
-from varl.settings import check_given
+from varl.loop.settings import check_given
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,7 +110,7 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> int:
     raise ValueError("varl train needs --env; `varl list` shows the environments")
   registry.check_name(arguments.env, arguments.backend)
 
-  from varl import configure
+  from varl.run import configure
 
   run = configure.resolve(
     arguments.algorithm,
@@ -121,8 +121,8 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> int:
   )
   run = _flags(run, ["--help"] if arguments.help else rest)
 
-  from varl.progress import Console
-  from varl.training import train
+  from varl.run.progress import Console
+  from varl.run.training import train
 
   out = arguments.out or f"runs/{run.algorithm}-{run.env.replace(':', '.')}-seed{run.seed}"
   values = {**dataclasses.asdict(run.config), **dataclasses.asdict(run.settings)}
@@ -179,8 +179,8 @@ def _plain(box: str) -> str:
 
 def _resume(arguments: argparse.Namespace, rest: list[str]) -> int:
   _run_directory(arguments.out)
-  from varl.progress import Console
-  from varl.training import resume
+  from varl.run.progress import Console
+  from varl.run.training import resume
 
   report = Console()
   try:
@@ -194,7 +194,7 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> int:
   _run_directory(arguments.out)
   if arguments.episodes < 1:
     raise ValueError(f"--episodes is at least 1, got {arguments.episodes}")
-  from varl.training import evaluate
+  from varl.run.inspect import evaluate
 
   metrics = evaluate(arguments.out, episodes=arguments.episodes, stochastic=arguments.stochastic, seed=arguments.seed)
   for name, value in metrics.items():
@@ -204,9 +204,9 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 def _render(arguments: argparse.Namespace, rest: list[str]) -> int:
   _run_directory(arguments.run)
-  from varl.render import render_run
+  from varl.run.inspect import render
 
-  length, total = render_run(arguments.run, arguments.out, seed=arguments.seed)
+  length, total = render(arguments.run, arguments.out, seed=arguments.seed)
   print(f"{arguments.out}: {length} steps, return {total:.2f}")
   return 0
 
@@ -235,7 +235,7 @@ def _presets(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _doctor(arguments: argparse.Namespace, rest: list[str]) -> int:
-  from varl import doctor
+  from varl.run import doctor
 
   return 0 if doctor.print_report() else 1
 

@@ -9,11 +9,12 @@ import numpy as np
 
 import varl
 from experiments.oracles.rows import Oracle, Rollouts, Row, Scale, floats, loop
-from varl import agents, rollout
+from varl import agents
 from varl.envs import spec
 from varl.envs.toys import LinearQuadratic
 from varl.envs.vector import vectorize
 from varl.exact import linear_quadratic
+from varl.loop import rollout
 
 
 def linear_gaussian(

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.oracles.entries import ORACLES
 from experiments.oracles.rows import Row, Scale
-from varl import doctor
+from varl.run import doctor
 
 
 def measure(algorithms: Sequence[str], scale: Scale) -> list[Row]:

@@ -11,8 +11,8 @@ from conftest import transitions
 from varl import agents, components
 from varl.agents import iterative_sac
 from varl.envs import spec, toys
-from varl.settings import Settings
-from varl.trainer import make_trainer
+from varl.loop.settings import Settings
+from varl.loop.trainer import make_trainer
 
 CONTINUOUS, DISCRETE = toys.PointMass(), toys.Chain(4)
 BATCH = 8

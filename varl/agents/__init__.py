@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 from typing import Any
 
-from varl.settings import nearest
+from varl.checks import nearest
 
 AGENTS = {
   "sac": "soft actor-critic with an adapted temperature (1812.05905)",

@@ -6,7 +6,7 @@ prior uniform × posterior direct (discrete: enumerated) × value unregularised 
 import dataclasses
 
 from varl import components, temperatures
-from varl.settings import positive, unit_interval
+from varl.checks import positive, unit_interval
 from varl.types import Design, Spec
 
 

@@ -7,7 +7,7 @@ regularised λ-returns × temperature fixed. The prior is fitted to the policy's
 import dataclasses
 
 from varl import components, temperatures
-from varl.settings import positive
+from varl.checks import positive
 from varl.types import Design, Spec
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from varl import components, policies, posteriors, priors
-from varl.settings import positive
+from varl.checks import positive
 from varl.types import Design, Prior, Spec
 
 

@@ -8,7 +8,7 @@ way round and a coefficient that doubles and halves.)
 import dataclasses
 
 from varl import components, priors
-from varl.settings import positive
+from varl.checks import positive
 from varl.types import Design, Spec
 
 

@@ -7,7 +7,7 @@ an entropy bonus.
 import dataclasses
 
 from varl import components, temperatures
-from varl.settings import positive
+from varl.checks import positive
 from varl.types import Design, Spec
 
 

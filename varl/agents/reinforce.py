@@ -7,7 +7,7 @@ temperature fixed: the weight of the entropy's gradient.
 import dataclasses
 
 from varl import components, temperatures
-from varl.settings import positive
+from varl.checks import positive
 from varl.types import Design, Spec
 
 

@@ -6,7 +6,7 @@ prior uniform × posterior direct × value regularised × temperature by an entr
 import dataclasses
 
 from varl import components, policies
-from varl.settings import positive
+from varl.checks import positive
 from varl.types import Design, Spec
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import math
 
 from varl import components, policies, posteriors, priors
-from varl.settings import unit_interval
+from varl.checks import unit_interval
 from varl.types import Design, Spec
 
 

@@ -6,7 +6,7 @@ prior uniform × posterior direct (discrete: enumerated) × value regularised, V
 import dataclasses
 
 from varl import components, temperatures
-from varl.settings import positive
+from varl.checks import positive
 from varl.types import Design, Spec
 
 

@@ -7,7 +7,7 @@ fixed.
 import dataclasses
 
 from varl import components, policies, posteriors, priors, temperatures
-from varl.settings import positive
+from varl.checks import positive
 from varl.types import Design, Spec
 
 SAMPLERS = ("importance", "stein")

@@ -6,7 +6,7 @@ prior uniform × posterior Boltzmann, enumerated × value regularised × tempera
 import dataclasses
 
 from varl import components, policies, posteriors, priors, temperatures, values
-from varl.settings import positive, unit_interval
+from varl.checks import positive, unit_interval
 from varl.types import Design, Spec
 
 

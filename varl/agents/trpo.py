@@ -7,7 +7,7 @@ temperature zero.
 import dataclasses
 
 from varl import components, posteriors, priors, temperatures
-from varl.settings import positive
+from varl.checks import positive
 from varl.types import Array, ArrayTree, Design, Spec
 
 

@@ -7,7 +7,7 @@ prior learned, within a trust region × posterior Boltzmann over the better half
 import dataclasses
 
 from varl import components, posteriors
-from varl.settings import positive, unit_interval
+from varl.checks import positive, unit_interval
 from varl.types import Design, Spec
 
 

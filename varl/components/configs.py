@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from varl.settings import positive, unit_interval
+from varl.checks import positive, unit_interval
 
 
 @dataclasses.dataclass(frozen=True)

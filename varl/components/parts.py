@@ -7,10 +7,10 @@ from typing import Any, Protocol
 import optax
 
 from varl import networks, optimizers, policies, posteriors, priors, temperatures, values
+from varl.checks import positive, unit_interval
 from varl.components.configs import HeadConfig, OnPolicyConfig, PolicyConfig, check
 from varl.design import agent
 from varl.duals import Dual, dual
-from varl.settings import positive, unit_interval
 from varl.types import Agent, Array, Design, Posterior, Prior, Spec, Temperature, Value
 
 _HEADS = {

@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from varl.settings import nearest
+from varl.checks import nearest
 
 BACKENDS = ("generalized", "spring", "positional", "mjx")
 """Brax's physics backends."""
+
+RESETS = ("pool", "fresh", "cached")
+"""Where the state after an episode's end comes from (`varl.envs.vectorize`)."""
 
 
 class Entry(NamedTuple):

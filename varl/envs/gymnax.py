@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varl.checks import nearest
 from varl.envs.base import State
-from varl.settings import nearest
 from varl.types import Array
 
 

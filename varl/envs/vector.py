@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from varl.envs import base
-from varl.settings import RESETS
+from varl.envs.catalog import RESETS
 from varl.types import Array, Key, Spec
 
 MIN_POOL, MAX_POOL = 256, 4096

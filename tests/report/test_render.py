@@ -1,0 +1,144 @@
+"""Episodes as pages: the states of one episode, and what the page holds of them."""
+
+import base64
+import json
+import re
+import warnings
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from varl.envs import toys
+from varl.report import render
+
+with warnings.catch_warnings():
+  warnings.filterwarnings("ignore", "JAXopt is no longer", DeprecationWarning)
+  import brax.base
+  import brax.envs
+  import brax.io.mjcf
+  import brax.kinematics
+
+pytestmark = pytest.mark.filterwarnings(
+  "ignore:Brax System:UserWarning", "ignore:Accessing `[a-z]+` directly from `Data`:DeprecationWarning"
+)
+
+_PENDULUM = """
+<mujoco>
+  <option timestep="0.01"/>
+  <worldbody>
+    <body>
+      <joint name="hinge" type="hinge" axis="0 1 0"/>
+      <geom type="capsule" fromto="0 0 0 0 0 -1" size="0.05" mass="1"/>
+    </body>
+  </worldbody>
+  <actuator><motor joint="hinge" gear="20" ctrllimited="true" ctrlrange="-1 1"/></actuator>
+</mujoco>
+"""
+
+
+class Pendulum(brax.envs.PipelineEnv):
+  """A pendulum that turns as it is pushed, done once it is past `limit`; the reward is 1 a step.
+
+  Brax's own system, states and kinematics, but motion by hand: its physics take many seconds to compile.
+  """
+
+  def __init__(self, limit=10.0):
+    super().__init__(brax.io.mjcf.loads(_PENDULUM), backend="positional", n_frames=2)
+    self.limit = limit
+
+  def pipeline_init(self, q, qd):
+    x, xd = brax.kinematics.forward(self.sys, q, qd)
+    return brax.base.State(q, qd, x, xd, contact=None)
+
+  def pipeline_step(self, pipeline_state, action):
+    return self.pipeline_init(pipeline_state.q + 0.05 * action, action)
+
+  def reset(self, rng):
+    return self._state(self.pipeline_init(0.1 * jax.random.uniform(rng, (1,)), jnp.zeros(1)), jnp.zeros(()))
+
+  def step(self, state, action):
+    return self._state(self.pipeline_step(state.pipeline_state, action), jnp.ones(()))
+
+  def _state(self, pipeline_state, reward):
+    done = (jnp.abs(pipeline_state.q[0]) > self.limit).astype(jnp.float32)
+    return brax.envs.State(pipeline_state, jnp.concatenate([pipeline_state.q, pipeline_state.qd]), reward, done)
+
+
+def _push(obs, key):
+  return jnp.ones(1) * (obs.shape == (2,))
+
+
+def test_the_states_are_those_of_stepping_by_hand():
+  env = Pendulum()
+  key = jax.random.key(3)
+  states, total = render.episode(env, _push, key, 5)
+  assert len(states) == 6
+  assert total == 5.0
+  state = jax.jit(env.reset)(jax.random.key_data(jax.random.split(key)[0]))
+  step = jax.jit(env.step)
+  for found in states:
+    np.testing.assert_allclose(found.q, state.pipeline_state.q, rtol=1e-5, atol=1e-6)
+    assert found.x.pos.shape == (1, 3)
+    state = step(state, jnp.ones(1))
+
+
+def test_the_episode_ends_where_it_is_done_with_its_last_state():
+  env = Pendulum(limit=1.0)
+  states, _ = render.episode(env, _push, jax.random.key(0), 200)
+  assert 2 < len(states) < 100
+  angles = [float(abs(state.q[0])) for state in states]
+  assert angles[-1] > 1.0
+  assert max(angles[:-1]) <= 1.0
+
+
+def test_an_action_is_held_for_action_repeat_steps():
+  env = Pendulum()
+  key = jax.random.key(0)
+
+  def by_key(obs, key):
+    return jax.random.uniform(key, (1,), minval=-1.0)
+
+  moves = {}
+  for repeat in (1, 3):
+    states, _ = render.episode(env, by_key, key, 6, action_repeat=repeat)
+    moves[repeat] = np.diff([state.q[0] for state in states]) / 0.05
+  act_key = jax.random.split(key)[1]
+  fresh = [float(by_key(None, jax.random.fold_in(act_key, time))[0]) for time in range(6)]
+  np.testing.assert_allclose(moves[1], fresh, rtol=1e-4)
+  np.testing.assert_allclose(moves[3], [fresh[0]] * 3 + [fresh[3]] * 3, rtol=1e-4)
+
+
+def test_the_page_holds_every_state_and_plays_in_real_time(tmp_path):
+  env = Pendulum()
+  states, _ = render.episode(env, _push, jax.random.key(0), 7)
+  path = render.html(env, states, tmp_path / "pages" / "episode.html")
+  page = path.read_text()
+  packed = re.search(r'"(eJ[A-Za-z0-9+/=]{100,})"', page) or re.search(r"(eJ[A-Za-z0-9+/=]{100,})", page)
+  system = json.loads(zlib.decompress(base64.b64decode(packed[1])))
+  assert len(system["states"]["x"]) == 8
+  assert system["opt"]["timestep"] == pytest.approx(0.02)  # n_frames=2 of 0.01 s
+  np.testing.assert_allclose(system["states"]["x"][3]["rot"], states[3].x.rot, rtol=1e-6)
+
+
+def test_a_wrapped_environment_is_unwrapped(tmp_path):
+  class Wrapper(brax.envs.Wrapper):
+    pass
+
+  env = Wrapper(Pendulum())
+  states, _ = render.episode(env, _push, jax.random.key(0), 2)
+  assert render.html(env, states, tmp_path / "x.html").stat().st_size > 1000
+
+
+def test_what_cannot_be_rendered(tmp_path):
+  with pytest.raises(ValueError, match=r"only Brax environments .* can be rendered, not LinearQuadratic"):
+    render.episode(toys.LinearQuadratic(), _push, jax.random.key(0), 3)
+  with pytest.raises(ValueError, match="only Brax environments"):
+    render.html(toys.LinearQuadratic(), [1], tmp_path / "x.html")
+  with pytest.raises(ValueError, match="no states"):
+    render.html(Pendulum(), [], tmp_path / "x.html")
+  with pytest.raises(ValueError, match="at least 1, got 0 and 1"):
+    render.episode(Pendulum(), _push, jax.random.key(0), 0)
+  assert not list(tmp_path.iterdir())

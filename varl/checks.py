@@ -1,0 +1,46 @@
+"""The checks that every configuration shares, and the nearest names for a mistyped one; imports no JAX."""
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+
+def positive(config: Any, *names: str, zero: bool = False, whole: bool = False) -> None:
+  """Checks that fields are finite and positive (or zero); traced arrays pass, since their values are not known yet.
+
+  Raises:
+    ValueError: naming the field, its value and what is allowed.
+  """
+  allowed = ("a whole number" if whole else "a finite number") + (" >= 0" if zero else " > 0")
+  for name in names:
+    value = getattr(config, name)
+    if not isinstance(value, numbers.Real | str):
+      continue
+    number = math.nan if isinstance(value, bool | str) else float(value)
+    fits = math.isfinite(number) and (number >= 0 if zero else number > 0)
+    if not fits or (whole and not isinstance(value, numbers.Integral)):
+      raise ValueError(f"{name} is {allowed}, got {value!r}")
+
+
+def unit_interval(config: Any, *names: str, lower_open: bool = False, upper_open: bool = False) -> None:
+  """Checks that fields lie in the unit interval, its ends open or closed; traced arrays pass.
+
+  Raises:
+    ValueError: naming the field, its value and what is allowed.
+  """
+  interval = f"{'(' if lower_open else '['}0, 1{')' if upper_open else ']'}"
+  for name in names:
+    value = getattr(config, name)
+    if not isinstance(value, numbers.Real | str):
+      continue
+    number = math.nan if isinstance(value, bool | str) else float(value)
+    if not 0 <= number <= 1 or (lower_open and number == 0) or (upper_open and number == 1):
+      raise ValueError(f"{name} lies in {interval}, got {value!r}")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+  """`" (did you mean 'a' or 'b'?)"` with the names most like a mistyped one, or "" where none is."""
+  close = difflib.get_close_matches(name, list(names), n=3)
+  return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""

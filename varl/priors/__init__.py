@@ -1,0 +1,7 @@
+"""Priors p(a|s): what the policy is held to."""
+
+from varl.priors.evaluation import every_action, samples
+from varl.priors.fixed import fixed, previous_policy, uniform
+from varl.priors.learned import Bound, learned
+
+__all__ = ["Bound", "every_action", "fixed", "learned", "previous_policy", "samples", "uniform"]

@@ -1,0 +1,74 @@
+"""What a run's policy does: evaluated, or rendered as a page."""
+
+import os
+from typing import Any
+
+import jax
+
+from varl import envs
+from varl.loop.evaluate import evaluator
+from varl.report import render as pages
+from varl.run import configure, export
+
+Row = dict[str, Any]
+
+
+def evaluate(
+  out: str | os.PathLike[str], *, env: Any = None, episodes: int = 32, stochastic: bool = False, seed: int = 0
+) -> Row:
+  """Evaluates the policy that a run left.
+
+  Args:
+    out: the run's directory.
+    env: the environment, where the run was given an object and not a name.
+    episodes, stochastic: as in `varl.evaluator`.
+    seed: of the evaluation's key.
+
+  Returns:
+    The evaluator's metrics as floats.
+
+  Raises:
+    ValueError: `out` is no run, or has no readable policy.
+  """
+  run = configure.read(out)
+  policy = export.load_policy(out)
+  made = envs.make(run.env, run.backend) if env is None else env
+  evaluate_params = evaluator(
+    made,
+    policy.agent,
+    episodes=episodes,
+    episode_length=run.settings.episode_length,
+    action_repeat=run.settings.action_repeat,
+    stochastic=stochastic,
+  )
+  metrics = jax.jit(evaluate_params)(policy.params, jax.random.key(seed))
+  return {name: float(value) for name, value in metrics.items()}
+
+
+def render(
+  out: str | os.PathLike[str], path: str | os.PathLike[str], *, env: Any = None, seed: int = 0
+) -> tuple[int, float]:
+  """Renders one episode of a run's policy, deterministic.
+
+  Args:
+    out: the run's directory.
+    path: the HTML file to write.
+    env: the environment, where the run was given an object and not a name.
+    seed: of the episode's key.
+
+  Returns:
+    The episode's length in environment steps, and its return.
+
+  Raises:
+    ValueError: `out` is no run or has no readable policy, or its environment is not Brax's.
+  """
+  run = configure.read(out)
+  made = envs.make(run.env, run.backend) if env is None else env
+  pages.brax_of(made)
+  policy = export.load_policy(out)
+  settings = run.settings
+  states, total = pages.episode(
+    made, policy, jax.random.key(seed), settings.episode_length, action_repeat=settings.action_repeat
+  )
+  pages.html(made, states, path)
+  return len(states) - 1, total

@@ -1,0 +1,113 @@
+"""What a run tells its user while it runs."""
+
+import pathlib
+import sys
+import time
+from typing import Any
+
+from varl.run.configure import RunConfig
+
+
+class Reporter:
+  """Hears of a run's stages; this one says nothing."""
+
+  def started(self, run: RunConfig, out: pathlib.Path | None) -> None:
+    """Before anything heavy."""
+
+  def message(self, text: str) -> None:
+    """Something to know."""
+
+  def compiled(self, seconds: float) -> None:
+    """The programs are compiled and the first state stands."""
+
+  def advanced(self, env_steps: int, metrics: dict[str, Any]) -> None:
+    """The trainer came so far."""
+
+  def row(self, row: dict[str, Any]) -> None:
+    """A row of metrics was recorded."""
+
+  def finished(self, rows: list[dict[str, Any]], out: pathlib.Path | None, complete: bool) -> None:
+    """The run ended, or was interrupted."""
+
+
+silent = Reporter()
+
+
+class Console(Reporter):
+  """Reports on a terminal: device and versions, compile time, a progress bar with ETA, a line an evaluation, the
+  curve."""
+
+  def __init__(self) -> None:
+    import rich.console
+
+    self._console = rich.console.Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    self._bar: Any = None
+    self._task: Any = None
+    self._total = 0
+    self._last = (time.perf_counter(), 0)
+    self._return = float("nan")
+
+  def started(self, run: RunConfig, out: pathlib.Path | None) -> None:
+    from varl.run import doctor
+
+    self._total = run.settings.iterations * run.settings.steps_per_iteration
+    self._console.print(doctor.one_line())
+    warning = doctor.accelerator_warning()
+    if warning:
+      self._console.print(f"WARNING: {warning}", style="bold red")
+    where = "" if out is None else f" -> {out}"
+    backend = "" if run.backend is None else f" ({run.backend})"
+    self._console.print(f"{run.algorithm} on {run.env}{backend}, seed {run.seed}, {self._total:,} steps{where}")
+
+  def message(self, text: str) -> None:
+    self._console.print(text)
+
+  def compiled(self, seconds: float) -> None:
+    import rich.progress as rp
+
+    self._console.print(f"compiled in {seconds:.1f} s")
+    columns = (rp.BarColumn(), rp.TaskProgressColumn(), rp.TimeRemainingColumn(), rp.TextColumn("{task.description}"))
+    self._bar = rp.Progress(*columns, console=self._console, transient=True)
+    self._task = self._bar.add_task("", total=self._total)
+    self._bar.start()
+    self._last = (time.perf_counter(), 0)
+
+  def advanced(self, env_steps: int, metrics: dict[str, Any]) -> None:
+    now = time.perf_counter()
+    before, steps = self._last
+    seconds = max(now - before, 1e-9)
+    rates = (
+      f"{(env_steps - steps) / seconds:,.0f} steps/s, {float(metrics['training/updates']) / seconds:,.0f} updates/s"
+    )
+    if steps:  # the first call after a start or a resume has no beginning to count from
+      self._bar.update(self._task, description=f"return {self._return:.1f}, {rates}")
+    self._bar.update(self._task, completed=env_steps)
+    self._last = (now, env_steps)
+
+  def row(self, row: dict[str, Any]) -> None:
+    self._return = row["eval/episode_reward"]
+    text = f"{row['env_steps']:>12,} steps  return {self._return:10.2f} ± {row['eval/episode_reward_std']:.2f}"
+    text += f"  length {row['eval/avg_episode_length']:.0f}"
+    if "training/sps" in row:
+      text += f"  {row['training/sps']:,.0f} steps/s  {row['training/updates_per_second']:,.0f} updates/s"
+    if row.get("training/nan_resets"):
+      text += f"  {row['training/nan_resets']:.0f} non-finite steps left out"
+    self._console.print(text)
+    self._last = (time.perf_counter(), self._last[1])
+
+  def finished(self, rows: list[dict[str, Any]], out: pathlib.Path | None, complete: bool) -> None:
+    from varl.report import plots
+
+    self.close()
+    if rows:
+      self._console.print(plots.text_curve(rows), markup=False)
+    if not complete:
+      self._console.print(f"interrupted; `varl resume {out}` goes on from here" if out else "interrupted")
+    elif out is not None:
+      self._console.print(f"curve: {out / 'curve.png'}   policy: {out / 'policy'}")
+
+  def close(self) -> None:
+    """Takes the bar away, also after an error."""
+    if self._bar is not None:
+      self._bar.stop()
+      self._bar = None
