@@ -363,7 +363,9 @@ def test_the_manifest_names_every_file_beside_it(tmp_path):
 
 
 def test_importing_it_imports_nothing_heavy():
-  program = "import sys; from varl import checkpoint; print([n for n in ('jax', 'orbax', 'numpy') if n in sys.modules])"
+  program = (
+    "import sys; from varl.run import checkpoint; print([n for n in ('jax', 'orbax', 'numpy') if n in sys.modules])"
+  )
   done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
   assert done.stdout.strip() == "[]"
 
