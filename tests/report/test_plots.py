@@ -161,7 +161,8 @@ def test_the_text_curve_of_little_or_nothing():
 
 def test_drawing_touches_no_pyplot_and_the_text_needs_nothing():
   program = (
-    "import sys\nfrom varl.report import plots\nrows = [{'env_steps': 1, 'm': 2.0}]\nplots.text_curve(rows, metric='m')\n"
+    "import sys\nfrom varl.report import plots\nrows = [{'env_steps': 1, 'm': 2.0}]\n"
+    "plots.text_curve(rows, metric='m')\n"
     "print('matplotlib' in sys.modules)\nplots.curve(rows, '/dev/null', metric='m')\n"
     "print('matplotlib.pyplot' in sys.modules)"
   )

@@ -51,7 +51,7 @@ def bounds() -> dict[str, str]:
     metadata = importlib.metadata.metadata("varl")
     python, lines = metadata["Requires-Python"], metadata.get_all("Requires-Dist") or []
   except importlib.metadata.PackageNotFoundError:
-    path = pathlib.Path(__file__).parents[1] / "pyproject.toml"
+    path = pathlib.Path(__file__).parents[2] / "pyproject.toml"
     project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
     python, lines = project["requires-python"], project["dependencies"]
   requirements = [Requirement(line) for line in lines]
