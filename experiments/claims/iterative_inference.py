@@ -16,8 +16,7 @@ trained agent meets when it acts:
 - the time of one update relative to SAC's, beside the ratio of multiplications that the two imply.
 
 Intervals are 95 %, Student's t over seeds; over states where there is a single seed. Writes to
-`experiments/results/iterative/<env>/`: each run's metrics and configuration, `summary.json`, `improvement.png`,
-`gap.png` and `curves.png`.
+`experiments/results/iterative/<env>/`: `summary.json`, `improvement.png` and `gap.png`.
 """
 
 import argparse
@@ -25,7 +24,6 @@ import ast
 import dataclasses
 import json
 import pathlib
-import shutil
 import sys
 import tempfile
 import time
@@ -43,12 +41,11 @@ from varl import agents, components, envs, networks, normalize, posteriors
 from varl.agents import iterative_sac
 from varl.envs.vector import vectorize
 from varl.loop import rollout
-from varl.report import diagnostics, plots
+from varl.report import diagnostics, records
 from varl.run import configure, doctor
 from varl.types import Design, Transition
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "iterative"
-LABELS = {"iterative_sac": "iterative SAC", "sac": "SAC"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,7 +270,7 @@ def main() -> None:
   spec = envs.spec(envs.make(args.env))
 
   outs: dict[str, list[pathlib.Path]] = {name: [] for name in own}
-  records: dict[str, Any] = {name: {} for name in own}
+  runs: dict[str, Any] = {name: {} for name in own}
   curves, gaps = [], {name: [] for name in ("iterative_sac", "sac", "refitted iterative", "refitted direct")}
   for seed in args.seeds:
     for name, overrides in own.items():
@@ -281,8 +278,6 @@ def main() -> None:
       started = time.perf_counter()
       varl.train(name, args.env, seed=seed, out=out, **overrides)
       outs[name].append(out)
-      for file in ("metrics.csv", "config.json"):
-        shutil.copy(out / file, results / f"{name}-seed{seed}-{file}")
       returns = [row["eval/episode_reward"] for row in records.read(out)]
       record: dict[str, Any] = {
         "seconds": time.perf_counter() - started,
@@ -302,7 +297,7 @@ def main() -> None:
         record["refitted"] = refit(spec, config, params, obs, keys[3], scale)
         gaps["refitted iterative"].append(record["refitted"]["iterative"])
         gaps["refitted direct"].append(record["refitted"]["direct"])
-      records[name][str(seed)] = record
+      runs[name][str(seed)] = record
       print(json.dumps({"algorithm": name, "seed": seed, **record}), flush=True)
 
   configs = {name: configure.read(outs[name][0]).config for name in own}
@@ -320,7 +315,7 @@ def main() -> None:
   summary = {
     "command": " ".join(["python -m experiments.claims.iterative_inference", *sys.argv[1:]]),
     "env": args.env,
-    "runs": records,
+    "runs": runs,
     "gap": {name: over_seeds(each) for name, each in gaps.items()},
     "interval_over": "seeds" if len(args.seeds) > 1 else "states",
     "gap_by_iteration": gap_by_iteration,
@@ -332,7 +327,6 @@ def main() -> None:
   draw_improvement(np.asarray(curves), summary["trained_iterations"], results / "improvement.png")
   named = {labels[name]: gap for name, gap in summary["gap"].items()}
   draw_gaps(named, gap_by_iteration, summary["gap"]["sac"], results / "gap.png")
-  plots.curves({LABELS[name]: runs for name, runs in outs.items()}, results / "curves.png", title=args.env)
   print(json.dumps({key: summary[key] for key in ("gap", "gap_by_iteration", "objective_by_iteration")}, indent=1))
   print(f"written to {results}")
 

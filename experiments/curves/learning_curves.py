@@ -27,13 +27,8 @@ RESULTS = pathlib.Path(__file__).parents[1] / "results" / "curves"
 TARGETS = {"inverted_pendulum": 950.0, "cartpole": 475.0}
 PICTURES = {
   "return": "eval/episode_reward",
-  "entropy": "training/entropy",
-  "temperature": "training/alpha",
-  "kl_used": "training/kl_budget_used",
   "kl_used_mean": "training/mean_multiplier_budget_used",
   "kl_used_covariance": "training/covariance_multiplier_budget_used",
-  "kl_used_policy": "training/policy_multiplier_budget_used",
-  "effective_samples": "training/effective_samples",
 }
 
 
@@ -68,7 +63,7 @@ def record(algorithm: str, env: str, seeds: list[int], flags: list[str], results
       subprocess.run([sys.executable, "-m", "varl", *command], check=True)
       kept = results / f"seed{seed}"
       kept.mkdir(parents=True, exist_ok=True)
-      for name in ("metrics.csv", "metrics.jsonl", "config.json"):
+      for name in ("metrics.csv", "config.json"):
         shutil.copy(out / name, kept / name)
       summaries[str(seed)] = summarise(records.read(out), target)
       print(json.dumps({"algorithm": algorithm, "seed": seed, **summaries[str(seed)]}), flush=True)
@@ -90,7 +85,7 @@ def draw(folder: pathlib.Path, title: str) -> None:
   for name, metric in PICTURES.items():
     known = {label: outs for label, outs in runs.items() if all(has(out, metric) for out in outs)}
     if known:
-      plots.curves(known, folder / f"{name}.png", metric=metric, title=title, log=name == "temperature")
+      plots.curves(known, folder / f"{name}.png", metric=metric, title=title)
 
 
 def has(out: pathlib.Path, metric: str) -> bool:

@@ -99,13 +99,16 @@ def test_a_summary_says_when_the_target_was_met_and_lost():
   assert "steps_to_target" not in learning_curves.summarise(rows, None)
 
 
+KL = learning_curves.PICTURES["kl_used_mean"]
+
+
 def test_pictures_are_of_the_algorithms_that_have_the_metric(tmp_path, monkeypatch):
   recorded(tmp_path, "a", [row(0, 1.0), row(10, 2.0)])
-  recorded(tmp_path, "b", [row(0, 1.0, **{"training/alpha": 1.0}), row(10, 3.0, **{"training/alpha": 0.5})])
+  recorded(tmp_path, "b", [row(0, 1.0, **{KL: 1.0}), row(10, 3.0, **{KL: 0.5})])
   drawn = {}
   monkeypatch.setattr(learning_curves.plots, "curves", lambda runs, path, **_: drawn.update({path.name: sorted(runs)}))
   learning_curves.draw(tmp_path, "task")
-  assert drawn == {"return.png": ["a", "b"], "temperature.png": ["b"]}
+  assert drawn == {"return.png": ["a", "b"], "kl_used_mean.png": ["b"]}
 
 
 # Peers and bandits

@@ -18,7 +18,7 @@ import pytest
 import varl
 from varl.envs import toys
 from varl.report import records
-from varl.run import checkpoint, training
+from varl.run import checkpoint
 
 TINY = {
   "hidden": (16, 16),
@@ -95,10 +95,10 @@ def test_policy_survives_the_round_trip(run):
 
 
 def test_evaluate_a_run(run):
-  metrics = training.evaluate(run.out, episodes=4, seed=1)
+  metrics = varl.evaluate(run.out, episodes=4, seed=1)
   assert metrics["eval/avg_episode_length"] == 50
-  assert metrics == training.evaluate(run.out, episodes=4, seed=1)
-  assert metrics != training.evaluate(run.out, episodes=4, seed=1, stochastic=True)
+  assert metrics == varl.evaluate(run.out, episodes=4, seed=1)
+  assert metrics != varl.evaluate(run.out, episodes=4, seed=1, stochastic=True)
 
 
 def test_existing_out_is_kept(run, tmp_path):

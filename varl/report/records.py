@@ -113,7 +113,7 @@ def table(rows: Iterable[Row]) -> tuple[list[str], bytes]:
 
 
 def read(out: str | os.PathLike[str]) -> list[Row]:
-  """Reads the metrics of a run.
+  """Reads the metrics of a run: `metrics.jsonl`, or `metrics.csv` where a record keeps that alone.
 
   Args:
     out: the run's directory.
@@ -125,7 +125,22 @@ def read(out: str | os.PathLike[str]) -> list[Row]:
   Raises:
     ValueError: a line before the last one is no row of metrics.
   """
+  out = pathlib.Path(out)
+  if not (out / JSONL).exists() and (out / CSV).exists():
+    return _read_table(out / CSV)
   return [row for _, row in lines(out)[0]]
+
+
+def _read_table(path: pathlib.Path) -> list[Row]:
+  """The rows of a `metrics.csv`."""
+  with open(path, newline="") as file:
+    cells = [{name: cell for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+  try:
+    return [
+      normalise({name: int(cell) if name == STEPS else float(cell) for name, cell in row.items()}) for row in cells
+    ]
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"{path} is no table of metrics: {error}") from error
 
 
 def truncate_after(out: str | os.PathLike[str], env_steps: int) -> int:

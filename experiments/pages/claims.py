@@ -1,0 +1,105 @@
+"""The page of single statements of the papers, each measured."""
+
+import statistics
+
+from experiments.pages.read import each, percent, picture, record, shell, table
+
+
+def page() -> str:
+  return "\n".join([
+    "# Statements of the papers\n\nEach section measures one statement.\n",
+    multi_goal(), bandits(), counterexamples(), iterative(), scale(),
+  ])  # fmt: skip
+
+
+def multi_goal() -> str:
+  body = record("multi_goal/summary.json")
+  rows = []
+  for name, found in body["algorithms"].items():
+    least = [min(shares) for shares in found["shares"]]
+    rows.append(
+      [
+        name,
+        each(found["goals_reached"]),
+        f"{percent(min(least))} to {percent(max(least))}",
+        percent(found["share_at_a_goal"]),
+      ]
+    )
+  return "\n".join([
+    "## Soft Q-learning keeps several modes\n",
+    "`multi_goal` is a plane with four equally good goals. SAC has the same reward scale and temperature.\n",
+    table(["algorithm", "goals reached, by seed", "share of the goal a seed reaches least often", "share that ends at a goal"], rows),
+    picture("multi_goal/trajectories.png", "trajectories of both"),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
+def bandits() -> str:
+  body = record("trust_region_bandits/summary.json")
+  rows = []
+  for function, forms in body["bandits"].items():
+    for form, found in forms.items():
+      rows.append([
+        function, form, f"{found['first_cost']:.3g}", f"{statistics.median(found['final_cost']):.2g}",
+        f"{found['first_deviation']:.2g}", f"{statistics.median(found['widest_deviation']):.2g}", f"{statistics.median(found['final_deviation']):.2g}",
+      ])  # fmt: skip
+  return "\n".join([
+    "## A decoupled trust region does not narrow too early\n",
+    "Two bandits; a plain weighted likelihood beside MPO's M-step with its budgets. Medians over seeds.\n",
+    table(["function", "M-step", "first cost", "last cost", "first deviation", "widest", "last"], rows),
+    picture("trust_region_bandits/sphere.png", "sphere"),
+    picture("trust_region_bandits/rosenbrock.png", "Rosenbrock"),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
+def counterexamples() -> str:
+  body = record("counterexamples/summary.json")
+  names = {"maxent_room": "rooms with many equal actions", "lottery": "a lottery ticket beside a safe arm"}
+  rows = [
+    [
+      names[name],
+      f"{body[name]['points']:,}",
+      *(percent(body[name]["share_right"][o]) for o in ("reward", "maxent", "pseudo_likelihood", "virel")),
+    ]
+    for name in names
+  ]
+  return "\n".join([
+    "## Where objectives choose another action than the return does\n",
+    "The share of a grid of problems on which each objective's first action pays most.\n",
+    table(["problem", "points", "return", "MaxEnt", "pseudo-likelihood", "VIREL"], rows),
+    picture("counterexamples/verdicts.png", "verdicts over temperature and gap"),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
+def iterative() -> str:
+  body = record("iterative/halfcheetah/summary.json")
+  rows = [[name, f"{found['mean']:.2f} ± {found['half_width']:.2f}"] for name, found in body["gap"].items()]
+  objective, gaps, trained = body["objective_by_iteration"], body["gap_by_iteration"], body["trained_iterations"]
+  return "\n".join([
+    "## Iterative inference closes part of the amortisation gap\n",
+    f"On {body['env']}, the objective of a state rises from {objective[0]:.1f} at the start to {objective[trained]:.1f} after the {trained} iterations that "
+    f"were trained and {objective[-1]:.1f} after {len(objective) - 1}. The gap to the optimum of each state's objective falls from "
+    f"{gaps[trained]['mean']:.2f} ± {gaps[trained]['half_width']:.2f} to {gaps[-1]['mean']:.2f} ± {gaps[-1]['half_width']:.2f}. The refitted networks share "
+    "one critic.\n",
+    table(["network", "gap (95 % over seeds)"], rows),
+    picture("iterative/halfcheetah/improvement.png", "objective by iteration"),
+    picture("iterative/halfcheetah/gap.png", "amortisation gap"),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
+def scale() -> str:
+  body = record("tabular_scale.json")
+  rows = [
+    [name, f"{found['varl_seconds']:.2f}", f"{found['numpy_seconds']:.2f}", f"{found['ratio_numpy_over_varl']:.1f}"]
+    for name, found in body.items()
+    if isinstance(found, dict) and "varl_seconds" in found
+  ]
+  return "\n".join([
+    "## Soft value iteration at scale\n",
+    f"{body['settings']}; both reach the same values.\n",
+    table(["problem", "varl, s", "NumPy, s", "ratio"], rows),
+    shell(body["command"]),
+  ])  # fmt: skip

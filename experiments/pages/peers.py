@@ -1,0 +1,157 @@
+"""The page of speed and learning beside other implementations."""
+
+import statistics
+from typing import Any
+
+from experiments.pages.read import lines, machine, record, shell, table
+
+PPO = (
+  ("learning-inverted_pendulum", "inverted_pendulum, minibatches and deviation as Brax's"),
+  ("learning-inverted_pendulum-rows", "inverted_pendulum, varl's minibatches of rows"),
+  ("learning-inverted_pendulum-rows-std1", "inverted_pendulum, varl's minibatches and deviation of 1"),
+  ("learning-reacher", "reacher, minibatches and deviation as Brax's"),
+  ("learning-reacher-rows", "reacher, varl's minibatches of rows"),
+  ("learning-reacher-rows-std1", "reacher, varl's minibatches and deviation of 1"),
+)
+
+
+def page() -> str:
+  return "\n".join([
+    "# Beside other implementations\n\nSpeed is a ratio within one run: both take turns on one machine. `experiments/peers/brax_trainers.py` says "
+    "how Brax's own trainers run on current JAX. Not measured on GPU.\n",
+    throughput(), seconds(), ppo(), update_cost(),
+  ])  # fmt: skip
+
+
+def throughput() -> str:
+  out = ["## Throughput of SAC\n"]
+  for name, cores in (("throughput-halfcheetah", "all cores"), ("throughput-one-core", "one core")):
+    body = record(f"{name}.json")
+    out.append(f"Halfcheetah, {cores}: {body['settings']}.\n")
+    out.append(
+      table(
+        ["", "varl", "Brax", "ratio"],
+        [
+          [
+            "environment steps per second",
+            f"{body['varl_env_steps_per_second']:.0f}",
+            f"{body['brax_env_steps_per_second']:.0f}",
+            f"{body['ratio_varl_over_brax']:.2f} ({body['ratio_min_max'][0]:.2f} to {body['ratio_min_max'][1]:.2f})",
+          ],
+          *(
+            [
+              [
+                "peak memory of the process, MiB",
+                f"{body['peak_mib_varl']:.0f}",
+                f"{body['peak_mib_brax']:.0f}",
+                f"{body['peak_mib_varl'] / body['peak_mib_brax']:.2f}",
+              ]
+            ]
+            if cores == "all cores"
+            else []
+          ),
+        ],
+      )
+    )
+    out.append(
+      f"One update takes {body['update_ms']:.2f} ms: {ratio(body, 'by_hand')} times the same update written by hand without metrics and observation "
+      f"moments, {ratio(body, 'sequence')} times its matrix products one after another, and {ratio(body, 'floor')} times all of them side by side, "
+      "as if none waited for another's result.\n"
+    )
+    out += [shell(body["command"]), f"{machine(body)}.\n"]
+  return "\n".join(out)
+
+
+def ratio(body: dict[str, Any], name: str) -> str:
+  low, high = body[f"update_over_{name}_quartiles"]
+  return f"{body[f'update_over_{name}']:.2f} (quartiles {low:.2f} to {high:.2f})"
+
+
+def first_reached(row: dict[str, Any]) -> float:
+  """Seconds at the first evaluation at or above the target."""
+  return float(next(e["seconds"] for e in row["evaluations"] if e["return"] >= row["target"]))
+
+
+def times() -> dict[str, dict[str, list[float]]]:
+  """Seconds by what is counted and peer, in the order of seeds."""
+  rows = sorted(lines("time-to-return-inverted_pendulum.jsonl"), key=lambda row: row["seed"])
+  found: dict[str, dict[str, list[float]]] = {"first": {}, "held": {}}
+  for row in rows:
+    found["first"].setdefault(row["peer"], []).append(first_reached(row))
+    found["held"].setdefault(row["peer"], []).append(float(row["seconds"]))
+  return found
+
+
+def median_ratio(pair: dict[str, list[float]]) -> float:
+  return statistics.median(a / b for a, b in zip(pair["varl"], pair["brax-sac"], strict=True))
+
+
+def seconds() -> str:
+  found, row = times(), lines("time-to-return-inverted_pendulum.jsonl")[0]
+  names = {"first": f"first evaluation at ≥ {row['target']:g}", "held": f"held for {row['hold']} evaluations"}
+  body = [
+    [
+      names[kind],
+      ", ".join(f"{x:.1f}" for x in pair["varl"]),
+      ", ".join(f"{x:.1f}" for x in pair["brax-sac"]),
+      f"{median_ratio(pair):.2f}",
+    ]
+    for kind, pair in found.items()
+  ]
+  return "\n".join([
+    f"## Seconds to a return on {row['env']}\n",
+    "From the start of the process, nothing compiled before, by seed.\n",
+    table(["seconds", "varl", "Brax", "ratio (median of pairs)"], body),
+    shell("python -m experiments.peers.time_to_return --peer varl --hold 2 --seed 0\npython -m experiments.peers.time_to_return --peer brax-sac --hold 2 --seed 0"),
+  ])  # fmt: skip
+
+
+def ppo() -> str:
+  body = []
+  for name, what in PPO:
+    found = record(f"ppo_peer/{name}.json")
+    mean = {peer: statistics.mean(areas) for peer, areas in found["areas"].items()}
+    last = {peer: f"{min(values):.0f} to {max(values):.0f}" for peer, values in found["final_returns"].items()}
+    low, high = found["interval"]
+    body.append([
+      what, str(len(found["seeds"])), f"{mean['varl']:.1f}", f"{mean['brax']:.1f}", f"{found['ratio_varl_over_brax']:.2f} ({low:.2f} to {high:.2f})",
+      last["varl"], last["brax"],
+    ])  # fmt: skip
+  speed = []
+  for name, devices in (("throughput-halfcheetah", 1), ("throughput-halfcheetah-devices2", 2)):
+    found = record(f"ppo_peer/{name}.json")
+    by = found["ratio_by_process"]
+    speed.append([
+      str(devices), f"{found['varl_env_steps_per_second']:.0f}", f"{found['brax_env_steps_per_second']:.0f}",
+      f"{found['ratio_varl_over_brax']:.2f} ({min(by):.2f} to {max(by):.2f}, {len(by)} processes)",
+    ])  # fmt: skip
+  commands = [record(f"ppo_peer/{name}.json")["command"] for name, _ in PPO]
+  return "\n".join([
+    "## PPO\n",
+    "The mean return over the run above an untrained policy's, mean over seeds; the ratio with its 95 % interval over seeds.\n",
+    table(["task", "seeds", "varl", "Brax", "ratio", "last returns, varl", "last returns, Brax"], body),
+    "Environment steps per second on halfcheetah:\n",
+    table(["devices", "varl", "Brax", "ratio"], speed),
+    shell("\n".join([*commands, *(record(f"ppo_peer/{n}.json")["command"] for n in ("throughput-halfcheetah", "throughput-halfcheetah-devices2"))])),
+  ])  # fmt: skip
+
+
+def update_cost() -> str:
+  body = record("update_cost.json")
+  rows = [
+    [
+      name,
+      row["relative_to"],
+      f"{row['milliseconds']:.2f}",
+      f"{row['time_ratio']:.2f}",
+      f"{row['multiplication_ratio']:.2f}",
+    ]
+    for name, row in body["rows"].items()
+  ]
+  width = " and ".join(map(str, body["hidden"]))
+  return "\n".join([
+    "## Cost of one update\n",
+    f"At halfcheetah's sizes, batch {body['batch_size']}, layers of {width}.\n",
+    table(["algorithm", "relative to", "ms", "time", "multiplications"], rows),
+    shell(body["command"]),
+  ])  # fmt: skip
