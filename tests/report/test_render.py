@@ -1,6 +1,9 @@
 """Episodes as pages: the states of one episode, and what the page holds of them."""
 
 import base64
+import hashlib
+import html.parser
+import importlib.resources
 import json
 import re
 import warnings
@@ -67,6 +70,23 @@ class Pendulum(brax.envs.PipelineEnv):
     return brax.envs.State(pipeline_state, jnp.concatenate([pipeline_state.q, pipeline_state.qd]), reward, done)
 
 
+def scripts(page):
+  """Every script of a page, as (attributes, text)."""
+  found = []
+
+  class Parser(html.parser.HTMLParser):
+    def handle_starttag(self, tag, attributes):
+      if tag == "script":
+        found.append([dict(attributes), ""])
+
+    def handle_data(self, data):
+      if self.cdata_elem == "script":
+        found[-1][1] += data
+
+  Parser().feed(page)
+  return found
+
+
 def _push(obs, key):
   return jnp.ones(1) * (obs.shape == (2,))
 
@@ -114,13 +134,105 @@ def test_an_action_is_held_for_action_repeat_steps():
 def test_the_page_holds_every_state_and_plays_in_real_time(tmp_path):
   env = Pendulum()
   states, _ = render.episode(env, _push, jax.random.key(0), 7)
-  path = render.html(env, states, tmp_path / "pages" / "episode.html")
+  path = render.page(env, states, tmp_path / "pages" / "episode.html")
   page = path.read_text()
-  packed = re.search(r'"(eJ[A-Za-z0-9+/=]{100,})"', page) or re.search(r"(eJ[A-Za-z0-9+/=]{100,})", page)
-  system = json.loads(zlib.decompress(base64.b64decode(packed[1])))
+  packed = next(text for attributes, text in scripts(page) if attributes.get("id") == "episode")
+  system = json.loads(zlib.decompress(base64.b64decode(packed)))
   assert len(system["states"]["x"]) == 8
   assert system["opt"]["timestep"] == pytest.approx(0.02)  # n_frames=2 of 0.01 s
   np.testing.assert_allclose(system["states"]["x"][3]["rot"], states[3].x.rot, rtol=1e-6)
+
+
+def test_the_page_needs_no_other_host(tmp_path):
+  env = Pendulum()
+  states, _ = render.episode(env, _push, jax.random.key(0), 2)
+  page = render.page(env, states, tmp_path / "episode.html").read_text()
+  addresses = re.findall(r"""\b(?:src|href|action|data)\s*=\s*["']?([^"'\s>]+)""", page) + re.findall(
+    r"url\(([^)]*)\)", page
+  )
+  assert addresses == ["data:,"]
+  assert "default-src 'none'" in page  # so that a browser refuses what is not in the page
+  modules = {}
+  for attributes, text in scripts(page):
+    if attributes.get("type") == "importmap":
+      modules |= json.loads(text)["imports"]
+  sources = [text for attributes, text in scripts(page) if attributes.get("type") == "module"]
+  for address in modules.values():
+    kind, _, content = address.partition(",")
+    assert kind == "data:text/javascript;base64"
+    sources.append(base64.b64decode(content).decode())
+  imported = {
+    name for text in sources for name in re.findall(r"""\b(?:from|import\s*\(?)\s*["']([^"'\n]+)["']""", text)
+  }
+  assert {"three", "lilgui", "brax/viewer.js", "brax/system.js"} <= imported <= modules.keys()
+  for text in sources:
+    assert not re.search(r"\b(?:importScripts|sendBeacon|WebSocket|EventSource)\b", text)
+
+
+def test_vendored_scripts_are_those_that_the_notice_names():
+  viewer = importlib.resources.files("varl.report").joinpath("viewer")
+  named = dict(
+    re.findall(r"^\| `([^`]+)` .*`([0-9a-f]{64})` \|$", viewer.joinpath("NOTICE.md").read_text(), re.MULTILINE)
+  )
+  assert set(named) == {file.name for file in viewer.iterdir() if file.name.endswith(".js")}
+  for name, digest in named.items():
+    assert hashlib.sha256(viewer.joinpath(name).read_bytes()).hexdigest() == digest, name
+
+
+def test_a_viewer_that_needs_more_than_is_brought_is_refused(monkeypatch):
+  monkeypatch.delitem(render._VENDORED, "lilgui")
+  with pytest.raises(RuntimeError, match="imports lilgui, which varl does not bring"):
+    render._modules()
+
+
+def test_a_title_is_text(tmp_path):
+  env = Pendulum()
+  states, _ = render.episode(env, _push, jax.random.key(0), 2)
+  page = render.page(env, states, tmp_path / "x.html", title="</title><script>{{episode}}").read_text()
+  assert "<title>&lt;/title&gt;&lt;script&gt;{{episode}}</title>" in page
+
+
+def test_a_page_is_replaced_and_another_file_is_not(tmp_path):
+  env = Pendulum()
+  states, _ = render.episode(env, _push, jax.random.key(0), 2)
+  path = render.page(env, states, tmp_path / "x.html", title="first")
+  render.page(env, states, path, title="second")
+  assert "<title>second</title>" in path.read_text()
+  path.write_bytes(b"\xffnotes")
+  with pytest.raises(
+    ValueError, match=r"x\.html exists and is no page of varl's; overwrite \(--overwrite\) replaces it"
+  ):
+    render.page(env, states, path)
+  assert path.read_bytes() == b"\xffnotes"
+  render.page(env, states, path, title="third", overwrite=True)
+  assert "<title>third</title>" in path.read_text()
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.png", "x.mp4", "x", "x.html.gz", ".html"])
+def test_what_is_no_page_is_not_written(name, tmp_path):
+  with pytest.raises(ValueError, match=r"rendered as an HTML page, named FILE\.html, got "):
+    render.check_path(tmp_path / name)
+
+
+def test_a_path_that_cannot_be_a_file(tmp_path):
+  (tmp_path / "dir.html").mkdir()
+  with pytest.raises(ValueError, match=r"dir\.html is a directory"):
+    render.check_path(tmp_path / "dir.html", overwrite=True)
+  (tmp_path / "file").touch()
+  with pytest.raises(ValueError, match=r"cannot be written: .*file is no directory"):
+    render.check_path(tmp_path / "file" / "pages" / "x.html")
+  assert render.check_path(tmp_path / "new" / "pages" / "x.html") == tmp_path / "new" / "pages" / "x.html"
+
+
+def test_a_shape_that_the_viewer_cannot_draw(tmp_path):
+  env = Pendulum()
+  env.sys = brax.io.mjcf.loads(
+    _PENDULUM.replace('type="capsule" fromto="0 0 0 0 0 -1" size="0.05"', 'type="ellipsoid" size="1 2 3"')
+  )
+  states, _ = render.episode(env, _push, jax.random.key(0), 2)
+  with pytest.raises(ValueError, match="viewer cannot draw a shape of Pendulum: MuJoCo's geometry type 4"):
+    render.page(env, states, tmp_path / "x.html")
+  assert not list(tmp_path.iterdir())
 
 
 def test_a_wrapped_environment_is_unwrapped(tmp_path):
@@ -129,16 +241,16 @@ def test_a_wrapped_environment_is_unwrapped(tmp_path):
 
   env = Wrapper(Pendulum())
   states, _ = render.episode(env, _push, jax.random.key(0), 2)
-  assert render.html(env, states, tmp_path / "x.html").stat().st_size > 1000
+  assert render.page(env, states, tmp_path / "x.html").stat().st_size > 1000
 
 
 def test_what_cannot_be_rendered(tmp_path):
   with pytest.raises(ValueError, match=r"only Brax environments .* can be rendered, not LinearQuadratic"):
     render.episode(toys.LinearQuadratic(), _push, jax.random.key(0), 3)
   with pytest.raises(ValueError, match="only Brax environments"):
-    render.html(toys.LinearQuadratic(), [1], tmp_path / "x.html")
+    render.page(toys.LinearQuadratic(), [1], tmp_path / "x.html")
   with pytest.raises(ValueError, match="no states"):
-    render.html(Pendulum(), [], tmp_path / "x.html")
+    render.page(Pendulum(), [], tmp_path / "x.html")
   with pytest.raises(ValueError, match="at least 1, got 0 and 1"):
     render.episode(Pendulum(), _push, jax.random.key(0), 0)
   assert not list(tmp_path.iterdir())

@@ -123,7 +123,8 @@ def _import(name: str) -> Callable[..., "Environment"]:
 def _make_brax(name: str, backend: str, kwargs: dict[str, Any]) -> "Environment":
   with _without_lines("Failed to import warp:", "Failed to import mujoco_warp:"):
     envs = importlib.import_module("brax.envs")
-  with _without_mujoco_warning("'settotalmass' is deprecated"):
+  with _without_mujoco_warning("'settotalmass' is deprecated"), warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "Brax System, piplines and environments are not actively", UserWarning)
     return envs.get_environment(name, backend=backend, **kwargs)
 
 

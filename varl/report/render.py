@@ -1,11 +1,27 @@
-"""Episodes as a page that a browser plays: for Brax environments, through Brax's HTML viewer."""
+"""Episodes as a page that a browser plays, offline: for Brax environments, through Brax's HTML viewer."""
 
+import base64
+import html
+import importlib.resources
+import json
 import os
 import pathlib
+import re
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 from varl import files
+
+_GENERATOR = '<meta name="generator" content="varl">'
+_VENDORED = {
+  "three": "three.module.min.js",
+  "three/addons/controls/OrbitControls.js": "OrbitControls.js",
+  "lilgui": "lil-gui.esm.min.js",
+}
+"""The modules that Brax's viewer imports, by the names it has for them, and where `viewer/` holds each."""
+_FROM = re.compile(r"""(\bfrom\s*|\bimport\s*\(?\s*)(["'])([\w@./-]+)\2""")
+"""A module that a script imports."""
 
 
 def brax_of(env: Any) -> Any:
@@ -70,32 +86,99 @@ def episode(
   return [first, *kept], float(np.sum(rewards[:length]))
 
 
-def html(env: Any, states: list[Any], path: str | os.PathLike[str]) -> pathlib.Path:
-  """Writes physics states as an HTML page that plays them in real time.
-
-  The page holds the states; the viewer's script is fetched from where Brax publishes it when the page is opened.
+def check_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
+  """Checks that a page can be written, and that it takes the place of nothing but a page.
 
   Args:
-    env: the Brax environment that the states are of.
-    states: pipeline states, one a time step `env.dt`, as `rollout_states` returns them.
-    path: the file; its directory is created where it does not exist.
+    path: the file.
+    overwrite: whether any file may be replaced, and not only a page that varl wrote.
 
   Returns:
     The path.
 
   Raises:
-    ValueError: no Brax environment, or no states.
+    ValueError: its name does not end in .html, it is a directory or lies in a file, or another file has the name.
+  """
+  path = pathlib.Path(path)
+  if path.suffix.lower() not in (".html", ".htm"):
+    raise ValueError(
+      f"an episode is rendered as an HTML page, named FILE.html, got {str(path)!r}; the page plays in any browser, "
+      "offline, and its menu saves pictures"
+    )
+  if path.is_dir():
+    raise ValueError(f"{path} is a directory")
+  above = next(parent for parent in path.absolute().parents if parent.exists())
+  if not above.is_dir():
+    raise ValueError(f"{path} cannot be written: {above} is no directory")
+  if path.exists() and not overwrite:
+    with open(path, encoding="utf-8", errors="replace") as file:
+      if _GENERATOR not in file.read(1000):
+        raise ValueError(f"{path} exists and is no page of varl's; overwrite (--overwrite) replaces it")
+  return path
+
+
+def page(
+  env: Any, states: list[Any], path: str | os.PathLike[str], *, title: str = "", overwrite: bool = False
+) -> pathlib.Path:
+  """Writes physics states as an HTML page that plays them in real time.
+
+  The page holds the states and every script that it runs, so that it needs no network.
+
+  Args:
+    env: the Brax environment that the states are of.
+    states: pipeline states, one a time step `env.dt`, as `episode` returns them.
+    path: the file; its directory is created where it does not exist.
+    title: what the browser shows as the page's name; by default the environment's.
+    overwrite: as in `check_path`.
+
+  Returns:
+    The path.
+
+  Raises:
+    ValueError: no Brax environment, no states, a shape that Brax's viewer cannot draw, or as in `check_path`.
     OSError: the file cannot be written.
   """
   inner = brax_of(env)
   if not states:
     raise ValueError("there are no states to render")
-  import brax.io.html
+  path = check_path(path, overwrite=overwrite)
+  import brax.io.json
 
   # The viewer advances by the system's time step, but the states are a whole environment step apart.
   system = inner.sys.tree_replace({"opt.timestep": inner.dt})
-  page = brax.io.html.render(system, states)
-  path = pathlib.Path(path)
+  try:
+    played = brax.io.json.dumps(system, states)
+  except KeyError as error:
+    raise ValueError(
+      f"Brax's viewer cannot draw a shape of {type(inner).__name__}: MuJoCo's geometry type {error.args[0]}"
+    ) from error
+  text = importlib.resources.files("varl.report").joinpath("viewer", "page.html").read_text(encoding="utf-8")
+  values = {
+    "title": html.escape(title or type(inner).__name__),
+    "importmap": json.dumps({"imports": _modules()}),
+    "episode": base64.b64encode(zlib.compress(played.encode())).decode("ascii"),
+  }
+  content = re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], text)
   path.parent.mkdir(parents=True, exist_ok=True)
-  files.write_atomically(path, page.encode())
+  files.write_atomically(path, content.encode())
   return path
+
+
+def _modules() -> dict[str, str]:
+  """Every module of the viewer as a data URL, by the name under which it is imported."""
+  viewer = importlib.resources.files("varl.report").joinpath("viewer")
+  sources = {name: viewer.joinpath(file).read_text(encoding="utf-8") for name, file in _VENDORED.items()}
+  for file in importlib.resources.files("brax").joinpath("visualizer", "js").iterdir():
+    # A data URL has no directory that "./" could be.
+    sources[f"brax/{file.name}"] = _FROM.sub(
+      lambda match: f"{match[1]}{match[2]}{re.sub('^[.]/', 'brax/', match[3])}{match[2]}",
+      file.read_text(encoding="utf-8"),
+    )
+  wanted = {match[3] for source in sources.values() for match in _FROM.finditer(source)}
+  if not wanted <= sources.keys():
+    missing = ", ".join(sorted(wanted - sources.keys()))
+    raise RuntimeError(f"the viewer of the installed Brax imports {missing}, which varl does not bring")
+  return {
+    name: f"data:text/javascript;base64,{base64.b64encode(source.encode()).decode('ascii')}"
+    for name, source in sources.items()
+  }

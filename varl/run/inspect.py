@@ -46,22 +46,30 @@ def evaluate(
 
 
 def render(
-  out: str | os.PathLike[str], path: str | os.PathLike[str], *, env: Any = None, seed: int = 0
+  out: str | os.PathLike[str],
+  path: str | os.PathLike[str],
+  *,
+  env: Any = None,
+  seed: int = 0,
+  overwrite: bool = False,
 ) -> tuple[int, float]:
-  """Renders one episode of a run's policy, deterministic.
+  """Renders one episode of a run's policy, deterministic, as a page that a browser plays offline.
 
   Args:
     out: the run's directory.
-    path: the HTML file to write.
+    path: the page to write, FILE.html.
     env: the environment, where the run was given an object and not a name.
     seed: of the episode's key.
+    overwrite: whether `path` may replace any file, and not only a page that varl wrote.
 
   Returns:
     The episode's length in environment steps, and its return.
 
   Raises:
-    ValueError: `out` is no run or has no readable policy, or its environment is not Brax's.
+    ValueError: `path` is no name for a page or another file's, `out` is no run or has no readable policy, or its
+      environment is not Brax's.
   """
+  path = pages.check_path(path, overwrite=overwrite)
   run = configure.read(out)
   made = envs.make(run.env, run.backend) if env is None else env
   pages.brax_of(made)
@@ -70,5 +78,6 @@ def render(
   states, total = pages.episode(
     made, policy, jax.random.key(seed), settings.episode_length, action_repeat=settings.action_repeat
   )
-  pages.html(made, states, path)
+  title = f"{run.algorithm} on {run.env}: {len(states) - 1} steps, return {total:.2f}"
+  pages.page(made, states, path, title=title, overwrite=overwrite)
   return len(states) - 1, total
