@@ -156,12 +156,14 @@ if TYPE_CHECKING:
   )
 
 
-def __getattr__(name: str) -> Any:
-  if name in _HOME:
-    return getattr(importlib.import_module(_HOME[name]), name)
-  if name in _MODULES:
-    return importlib.import_module(f"varl.{name}")
-  raise AttributeError(f"module 'varl' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker finds the names above, and no others
+
+  def __getattr__(name: str) -> Any:
+    if name in _HOME:
+      return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _MODULES:
+      return importlib.import_module(f"varl.{name}")
+    raise AttributeError(f"module 'varl' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -40,10 +40,12 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
-  if name == "toys":
-    return importlib.import_module("varl.envs.toys")
-  for module, members in _LAZY.items():
-    if name in members:
-      return getattr(importlib.import_module(module), name)
-  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker finds the names above, and no others
+
+  def __getattr__(name: str) -> Any:
+    if name == "toys":
+      return importlib.import_module("varl.envs.toys")
+    for module, members in _LAZY.items():
+      if name in members:
+        return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
