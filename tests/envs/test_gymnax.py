@@ -104,5 +104,5 @@ def test_mistakes(monkeypatch):
   with pytest.raises(ValueError, match="object is no environment of gymnax's: it lacks reset_env"):
     Gymnax(object())
   monkeypatch.setitem(sys.modules, "gymnax", None)
-  with pytest.raises(ValueError, match=r'needs gymnax \(pip install "varl\[gymnax\]"\)'):
+  with pytest.raises(ValueError, match=r"needs gymnax: pip install 'varl\[gymnax\]'"):
     make("cartpole")

@@ -4,10 +4,15 @@ import os
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
 import pytest
 from counter import Counter, brax_warnings
 
 from varl.envs import catalog, make, names, register, registry, spec, toys
+from varl.envs.base import inspect, trace_step
 
 
 @pytest.fixture
@@ -53,14 +58,13 @@ def test_the_catalog_lists_what_brax_has():
   assert {name for name, entry in catalog.CATALOG.items() if entry.source == "brax"} == set(envs._envs)
 
 
-CHECKED = [name for name, entry in catalog.CATALOG.items() if not entry.broken]
-
-
 @brax_warnings
-@pytest.mark.parametrize("name", CHECKED)
-def test_the_catalog_states_the_true_sizes(name):
-  entry, found = catalog.CATALOG[name], spec(make(name))
+@pytest.mark.parametrize("name", catalog.CATALOG)
+def test_the_catalog_states_the_true_sizes_and_what_it_lists_can_be_stepped(name):
+  entry, env = catalog.CATALOG[name], make(name)
+  found, state = inspect(env)
   assert (found.observation_size, found.action_size) == (entry.observation_size, entry.action_size)
+  assert trace_step(env, found, state).obs.shape == state.obs.shape
 
 
 @brax_warnings
@@ -75,10 +79,31 @@ def test_the_default_backend_is_generalized():
 
 
 @brax_warnings
-def test_swimmer_says_why_it_cannot_run():
-  assert "a_min" in catalog.CATALOG["swimmer"].broken
-  with pytest.raises(ValueError, match=r"swimmer cannot be used here: Brax's fluid model calls jnp\.clip with a_min"):
-    make("swimmer")
+def test_swimmer_swims_as_in_mujoco():
+  """Brax's fluid model against MuJoCo's own: the same motion under the same torques."""
+  env = make("swimmer")
+  state = jax.jit(env.reset)(jax.random.key_data(jax.random.key(0)))
+  data = mujoco.MjData(env.sys.mj_model)
+  data.qpos[:], data.qvel[:] = state.pipeline_state.q, state.pipeline_state.qd
+  step, still = jax.jit(env.step), data.qpos.copy()
+  for time in range(40):
+    data.ctrl[:] = [np.sin(0.1 * time), -np.sin(0.1 * time)]
+    state = step(state, jnp.asarray(data.ctrl, jnp.float32))
+    for _ in range(4):
+      mujoco.mj_step(env.sys.mj_model, data)
+  assert np.abs(data.qpos - still).max() > 0.5
+  np.testing.assert_allclose(state.pipeline_state.q, data.qpos, atol=2e-3)
+  np.testing.assert_allclose(state.pipeline_state.qd, data.qvel, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["cartpole", "gymnax:Catch-bsuite"])
+def test_what_is_not_installed_is_named_with_the_way_to_it(name, monkeypatch):
+  assert not catalog.missing(name)
+  monkeypatch.setattr(catalog.importlib.util, "find_spec", lambda name: None)
+  assert catalog.missing(name) == "needs gymnax: pip install 'varl[gymnax]'"
+  for attempt in (registry.check_name, make):
+    with pytest.raises(ValueError, match=rf"environment '{name}' needs gymnax: pip install 'varl\[gymnax\]'"):
+      attempt(name)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The names of the environments that come with varl, as a plain table: importing this imports neither JAX nor Brax."""
 
+import importlib.util
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -7,6 +8,9 @@ from varl.checks import nearest
 
 BACKENDS = ("generalized", "spring", "positional", "mjx")
 """Brax's physics backends."""
+
+GYMNAX = "gymnax:"
+"""What the name of an environment of gymnax's begins with."""
 
 RESETS = ("pool", "fresh", "cached")
 """Where the state after an episode's end comes from (`varl.envs.vectorize`)."""
@@ -21,7 +25,6 @@ class Entry(NamedTuple):
     action_size: number of action dimensions, or of actions where discrete.
     backends: the physics backends it runs on, the default first; `()` where it has none to choose.
     source: "brax", "gymnax:" and gymnax's own name, or the factory as "module.name" in `varl.envs`.
-    broken: why it cannot be used with some supported versions; "" where nothing is known to be wrong.
   """
 
   description: str
@@ -29,7 +32,6 @@ class Entry(NamedTuple):
   action_size: int
   backends: tuple[str, ...] = BACKENDS
   source: str = "brax"
-  broken: str = ""
 
 
 CATALOG: dict[str, Entry] = {
@@ -43,16 +45,7 @@ CATALOG: dict[str, Entry] = {
   "inverted_double_pendulum": Entry("cart that balances two linked poles", 8, 1),
   "pusher": Entry("seven-joint arm, pushes an object to a goal", 23, 7),
   "reacher": Entry("two-link arm, brings its tip to a target", 11, 2),
-  "swimmer": Entry(
-    "three-link chain, swims forward in a viscous fluid",
-    8,
-    2,
-    backends=("generalized",),
-    broken=(
-      "Brax's fluid model calls jnp.clip with a_min, an argument that the installed JAX no longer has; "
-      "swimmer needs an older JAX or a corrected Brax"
-    ),
-  ),
+  "swimmer": Entry("three-link chain, swims forward in a viscous fluid", 8, 2, backends=("generalized",)),
   "walker2d": Entry("planar two-legged robot, walks forward", 17, 6),
   "point_mass": Entry("damped point mass on a plane, pushed to the origin", 4, 2, (), "toys.PointMass"),
   "multi_goal": Entry("point on a plane with four equally good goals around it", 2, 2, (), "toys.MultiGoal"),
@@ -79,19 +72,29 @@ def unknown_name(name: str, names: Iterable[str]) -> ValueError:
 
 def short_name(name: str) -> str:
   """The catalogued name of an environment that is given by its source, such as "gymnax:CartPole-v1"; others as is."""
-  sources = {entry.source: short for short, entry in CATALOG.items() if entry.source.startswith("gymnax:")}
+  sources = {entry.source: short for short, entry in CATALOG.items() if entry.source.startswith(GYMNAX)}
   return sources.get(name, name)
+
+
+def missing(name: str) -> str:
+  """What has to be installed before `name`, catalogued or of gymnax's, can be made; "" where nothing is missing."""
+  source = CATALOG[name].source if name in CATALOG else name
+  if source.startswith(GYMNAX) and importlib.util.find_spec("gymnax") is None:
+    return "needs gymnax: pip install 'varl[gymnax]'"
+  return ""
 
 
 def check_name(name: str, backend: str | None = None) -> None:
   """Checks the name of a catalogued environment and, where one is given, its backend; imports nothing heavy.
 
   Raises:
-    ValueError: the name is not in the catalog (names near it are offered), or it does not run on the backend (those it
-      runs on are named).
+    ValueError: the name is not in the catalog (names near it are offered), what it needs is not installed, or it does
+      not run on the backend (those it runs on are named).
   """
   if name not in CATALOG:
     raise unknown_name(name, CATALOG)
+  if lacks := missing(name):
+    raise ValueError(f"environment {name!r} {lacks}")
   allowed = CATALOG[name].backends
   if backend is None or backend in allowed:
     return

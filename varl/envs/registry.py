@@ -13,9 +13,6 @@ from varl.envs import catalog
 if TYPE_CHECKING:
   from varl.envs.base import Environment
 
-GYMNAX = "gymnax:"
-"""What the name of an environment of gymnax's begins with."""
-
 _FACTORIES: dict[str, Callable[..., "Environment"]] = {}
 
 
@@ -52,7 +49,11 @@ def check_name(name: str, backend: str | None = None) -> None:
   Raises:
     ValueError: as `varl.envs.catalog.check_name`, with the registered names among those offered.
   """
-  if name in _FACTORIES or ":" in name:
+  if name in _FACTORIES:
+    return
+  if ":" in name:
+    if lacks := catalog.missing(name):
+      raise ValueError(f"environment {name!r} {lacks}")
     return
   if name not in catalog.CATALOG:
     raise catalog.unknown_name(name, names())
@@ -72,12 +73,11 @@ def make(env: "str | Environment", backend: str | None = None, **kwargs: Any) ->
     One environment (`varl.envs.vectorize` makes a batch of it).
 
   Raises:
-    ValueError: an unknown name or backend, a factory that cannot be imported, an environment that is none, or one that
-      is known not to run with the installed versions.
+    ValueError: an unknown name or backend, a package that is not installed, a factory that cannot be imported, or an
+      environment that is none.
   """
-  from varl.envs import base
+  from varl.envs import base, fluid
 
-  broken = ""
   if not isinstance(env, str):
     if backend is not None or kwargs:
       given = ", ".join((["backend"] if backend is not None else []) + list(kwargs))
@@ -86,25 +86,20 @@ def make(env: "str | Environment", backend: str | None = None, **kwargs: Any) ->
   else:
     check_name(env, backend)
     source = catalog.CATALOG[env].source if env in catalog.CATALOG else env
-    if env not in _FACTORIES and source.startswith(GYMNAX):
+    if env not in _FACTORIES and source.startswith(catalog.GYMNAX):
       if backend is not None:
         raise ValueError(f"{env} has no physics backend to choose; got backend {backend!r}")
-      made = importlib.import_module("varl.envs.gymnax").make(source.removeprefix(GYMNAX), **kwargs)
+      made = importlib.import_module("varl.envs.gymnax").make(source.removeprefix(catalog.GYMNAX), **kwargs)
     elif env in _FACTORIES or ":" in env:
       factory = _FACTORIES[env] if env in _FACTORIES else _import(env)
       made = factory(**kwargs) if backend is None else factory(backend=backend, **kwargs)
     elif catalog.CATALOG[env].source == "brax":
-      broken = catalog.CATALOG[env].broken
       made = _make_brax(env, backend or catalog.CATALOG[env].backends[0], kwargs)
     else:
       module, _, factory_name = catalog.CATALOG[env].source.partition(".")
       made = getattr(importlib.import_module(f"varl.envs.{module}"), factory_name)(**kwargs)
-  env_spec, state = base.inspect(made)
-  if broken:
-    try:
-      base.trace_step(made, env_spec, state)
-    except TypeError as error:
-      raise ValueError(f"{env} cannot be used here: {broken} ({error})") from error
+  fluid.mend()
+  base.check(made)
   return made
 
 
