@@ -1,8 +1,11 @@
-"""The checks that every configuration shares, and the nearest names for a mistyped one; imports no JAX."""
+"""The checks that every configuration shares, and names: the nearest to a mistyped one, imports; imports no JAX."""
 
 import difflib
+import importlib
 import math
 import numbers
+import operator
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,3 +47,33 @@ def nearest(name: str, names: Iterable[str]) -> str:
   """`" (did you mean 'a' or 'b'?)"` with the names most like a mistyped one, or "" where none is."""
   close = difflib.get_close_matches(name, list(names), n=3)
   return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+
+
+def imported(name: str, kind: str) -> Any:
+  """What "package.module:attribute" names, or the module "package.module".
+
+  Args:
+    name: of it.
+    kind: what it is to be, for the message.
+
+  Raises:
+    ValueError: it cannot be imported.
+  """
+  module_name, _, attribute = name.partition(":")
+  try:
+    module = importlib.import_module(module_name)
+    return operator.attrgetter(attribute)(module) if ":" in name else module
+  except (ImportError, AttributeError, ValueError) as error:
+    raise ValueError(f"cannot import {kind} {name!r} (package.module:factory): {error}") from error
+
+
+def source_of(thing: Any) -> str:
+  """The "package.module:attribute" that `imported` gives this very thing for; "" where there is none."""
+  module_name, attribute = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+  if module_name in (None, "__main__") or not attribute:
+    return ""
+  try:
+    found = operator.attrgetter(attribute)(sys.modules[module_name])
+  except (KeyError, AttributeError):
+    return ""
+  return f"{module_name}:{attribute}" if found is thing else ""

@@ -22,6 +22,8 @@ from varl.loop.settings import check_given
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; returns its exit status (0, 1 for a run that failed, 2 for bad input)."""
+  if argv is None and "" not in sys.path:
+    sys.path.insert(0, "")  # as under `python -m varl`: package.module:factory of the working directory
   argv = list(sys.argv[1:] if argv is None else argv)
   warnings.showwarning = _show_warning
   try:
@@ -65,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     "`varl train ALGORITHM --env ENV --help` lists every setting with the value it has there.",
     add_help=False,
   )
-  train.add_argument("algorithm", nargs="?", metavar="ALGORITHM", help=f"one of: {', '.join(agents.AGENTS)}")
+  train.add_argument(
+    "algorithm", nargs="?", metavar="ALGORITHM", help=f"one of: {', '.join(agents.names())}; or package.module:factory"
+  )
   train.add_argument("--env", help="an environment (`varl list`), or package.module:factory")
   train.add_argument("--backend", help="physics backend of a Brax environment")
   train.add_argument("--seed", type=int, default=0)
@@ -102,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train(arguments: argparse.Namespace, rest: list[str]) -> int:
   if arguments.algorithm is None or (arguments.help and arguments.env is None):
     if not arguments.help:
-      raise ValueError(f"varl train needs an algorithm: {', '.join(agents.AGENTS)}")
+      raise ValueError(f"varl train needs an algorithm: {', '.join(agents.names())}")
     arguments.parser.print_help()
     return 0
   agents.check_name(arguments.algorithm)
@@ -124,7 +128,7 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> int:
   from varl.run.progress import Console
   from varl.run.training import train
 
-  out = arguments.out or f"runs/{run.algorithm}-{run.env.replace(':', '.')}-seed{run.seed}"
+  out = arguments.out or f"runs/{run.algorithm}-{run.env}-seed{run.seed}".replace(":", ".")
   values = {**dataclasses.asdict(run.config), **dataclasses.asdict(run.settings)}
   report = Console()
   try:
@@ -213,7 +217,7 @@ def _render(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 def _list(arguments: argparse.Namespace, rest: list[str]) -> int:
   print("algorithms")
-  for name, text in agents.AGENTS.items():
+  for name, text in agents.descriptions().items():
     print(f"  {name:26} {text}")
   print("environments")
   for name, entry in catalog.CATALOG.items():
@@ -225,7 +229,7 @@ def _list(arguments: argparse.Namespace, rest: list[str]) -> int:
 def _presets(arguments: argparse.Namespace, rest: list[str]) -> int:
   from varl import presets
 
-  names = list(agents.AGENTS) if arguments.algorithm is None else [agents.check_name(arguments.algorithm)]
+  names = agents.names() if arguments.algorithm is None else [agents.check_name(arguments.algorithm)]
   for name in names:
     for env, values in presets.load(name).items():
       print(f"[{name} {env}]")

@@ -1,61 +1,30 @@
-"""Named algorithms: each file is one algorithm's `Config` and the `Design` that it is."""
+"""Named algorithms: each file is one algorithm's `Config` and the `Design` that it is. And algorithms of one's own.
 
-import dataclasses
-import importlib
-from typing import Any
+Importing this imports nothing heavy, so that listing names is quick.
+"""
 
-from varl.checks import nearest
+from varl.agents.algorithm import Algorithm
+from varl.agents.catalog import AGENTS
+from varl.agents.registry import (
+  check_name,
+  config_from,
+  descriptions,
+  is_object,
+  load,
+  names,
+  of_record,
+  register,
+)
 
-AGENTS = {
-  "sac": "soft actor-critic with an adapted temperature (1812.05905)",
-  "sac_discrete": "soft actor-critic for discrete actions, expectations exact (1910.07207)",
-  "sac_v1": "soft actor-critic with a state value and a fixed temperature (1801.01290)",
-  "virel": "entropy in the policy's loss and none in the value, at a constant temperature (1811.01132)",
-  "beta_virel": "VIREL with the critic's Bellman error as its temperature (1811.01132)",
-  "sql": "soft Q-learning, actions by a Stein sampler or by importance (1702.08165)",
-  "sql_discrete": "soft Q-learning for discrete actions, plain or Munchausen (1702.08165, 2007.14430)",
-  "iterative_sac": "soft actor-critic with iterative amortised inference (2010.10670)",
-  "mpo": "maximum a posteriori policy optimisation (1806.06920, 1812.02256)",
-  "rerpi": "relative entropy regularised policy iteration, by exponential or rank-based weights (1812.02256)",
-  "vmpo": "on-policy maximum a posteriori policy optimisation (1909.12238)",
-  "reinforce": "policy gradient by the score function, with a baseline and the entropy's gradient",
-  "maxent_pg": "policy gradient of the maximum-entropy return (1805.00909)",
-  "erpg": "policy gradient of a return that pays for divergence from a learned prior (1704.06440)",
-  "kl_pg": "policy gradient with a penalty on the KL to the previous policy, within a budget",
-  "trpo": "natural policy gradient within a trust region (1502.05477)",
-  "ppo": "proximal policy optimisation, for comparison (1707.06347)",
-}
-"""Names and what they are. This module imports nothing heavy, so that listing them is quick."""
-
-
-def check_name(name: str) -> str:
-  """Returns the name, if it is an algorithm's.
-
-  Raises:
-    ValueError: otherwise, offering the nearest names.
-  """
-  if name not in AGENTS:
-    raise ValueError(f"unknown algorithm {name!r}{nearest(name, AGENTS)}; allowed: {', '.join(AGENTS)}")
-  return name
-
-
-def load(name: str) -> Any:
-  """The module of an algorithm: `Config`, `make(spec, config, *, axis)`, `design(spec, config, *, axis)`.
-
-  Raises:
-    ValueError: an unknown name.
-  """
-  return importlib.import_module(f"varl.agents.{check_name(name)}")
-
-
-def config_from(module: Any, values: dict[str, Any]) -> Any:
-  """An algorithm's Config from plain values, as they come from JSON or TOML; lists become tuples.
-
-  Raises:
-    ValueError: a name that the Config lacks.
-  """
-  known = {field.name for field in dataclasses.fields(module.Config)}
-  for name in values:
-    if name not in known:
-      raise ValueError(f"{module.__name__.rpartition('.')[2]} has no setting {name!r}{nearest(name, known)}")
-  return module.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+__all__ = [
+  "AGENTS",
+  "Algorithm",
+  "check_name",
+  "config_from",
+  "descriptions",
+  "is_object",
+  "load",
+  "names",
+  "of_record",
+  "register",
+]

@@ -66,6 +66,7 @@ def maker(
     family = make_head(spec, config)
     return agent(design(spec, config, axis=axis), spec, family, normalize_observations=config.normalize_observations)
 
+  make.__annotations__["config"] = config_type  # for whoever asks what its hyper-parameters are
   return make
 
 

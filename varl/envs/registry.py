@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from varl.checks import imported
 from varl.envs import catalog
 
 if TYPE_CHECKING:
@@ -105,11 +106,7 @@ def make(env: "str | Environment", backend: str | None = None, **kwargs: Any) ->
 
 def _import(name: str) -> Callable[..., "Environment"]:
   """The factory "package.module:factory"."""
-  module_name, _, attribute = name.partition(":")
-  try:
-    factory = getattr(importlib.import_module(module_name), attribute)
-  except (ImportError, AttributeError, ValueError) as error:
-    raise ValueError(f"cannot import environment {name!r} (package.module:factory): {error}") from error
+  factory: Any = imported(name, "environment")
   if not callable(factory):
     raise ValueError(f"environment {name!r} must name a class or function; got {type(factory).__name__}")
   return factory

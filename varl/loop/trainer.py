@@ -89,7 +89,10 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
   if agent.spec != spec(env):
     raise ValueError(f"the agent is built for {agent.spec}, but the environment is {spec(env)}")
   if agent.on_policy and not settings.epochs:
-    raise ValueError("this agent learns from its own rollouts: epochs, the passes over each, must be > 0, got epochs=0")
+    raise ValueError(
+      "this agent learns from its own rollouts: epochs, the passes over each, must be > 0, got epochs=0; for example "
+      "epochs=4, with an unroll_length, and a batch_size that divides num_envs × unroll_length"
+    )
   if settings.epochs and not agent.on_policy:
     raise ValueError(f"this agent learns from replay: epochs must be 0, got epochs={settings.epochs}")
   devices = settings.num_devices

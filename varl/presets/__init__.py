@@ -1,21 +1,42 @@
-"""Tuned settings by algorithm and environment, shipped as TOML. Importing this imports neither JAX nor Brax.
+"""Tuned settings by algorithm and environment, shipped as TOML or added. Importing this imports neither JAX nor Brax.
 
 `ALGORITHM.toml` has a table `[default]` for every environment, and a table for each environment that differs from it.
 Keys are fields of the algorithm's `Config` or of `varl.Settings`.
 """
 
+import copy
 import functools
 import importlib.resources
 import tomllib
+from collections.abc import Mapping
 from typing import Any
 
 DEFAULT = "default"
+
+_ADDED: dict[str, dict[str, dict[str, Any]]] = {}
 
 
 def algorithms() -> tuple[str, ...]:
   """The algorithms that have presets, in alphabetical order."""
   names = (entry.name for entry in importlib.resources.files(__name__).iterdir())
-  return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+  return tuple(sorted({name.removesuffix(".toml") for name in names if name.endswith(".toml")} | _ADDED.keys()))
+
+
+def add(algorithm: str, tables: Mapping[str, Mapping[str, Any]]) -> None:
+  """Presets of an algorithm for this process, in place of those that it has.
+
+  Args:
+    algorithm: any name.
+    tables: settings by environment, "default" for all; there may be none.
+
+  Raises:
+    ValueError: they are no table of tables.
+  """
+  if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
+    raise ValueError(
+      f"presets are tables of settings by environment, such as {{'default': {{'num_envs': 8}}}}; got {tables!r}"
+    )
+  _ADDED[algorithm] = {DEFAULT: {}, **{env: dict(table) for env, table in tables.items()}}
 
 
 @functools.cache
@@ -37,7 +58,7 @@ def load(algorithm: str) -> dict[str, dict[str, Any]]:
   Raises:
     ValueError: there are no presets for this algorithm.
   """
-  return tomllib.loads(_text(algorithm))
+  return copy.deepcopy(_ADDED[algorithm]) if algorithm in _ADDED else tomllib.loads(_text(algorithm))
 
 
 def preset(algorithm: str, env: str) -> dict[str, Any]:

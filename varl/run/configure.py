@@ -1,4 +1,4 @@
-"""From an algorithm's name, an environment's name and overrides to a complete configuration, and back from disk."""
+"""From an algorithm, an environment and overrides to a complete configuration, and back from disk."""
 
 import dataclasses
 import json
@@ -6,25 +6,31 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-from varl import agents, presets
+from varl import agents, envs, presets
+from varl.agents import Algorithm
 from varl.checks import nearest
 from varl.envs import catalog
 from varl.loop.settings import Settings, check_given
 
 SCHEMA = 1
 FILE = "config.json"
+KEYWORDS = ("algorithm", "env", "seed", "backend", "out", "overwrite", "callback", "preset", "report")
+"""The arguments of `varl.train` beside fields of the Config and of Settings."""
 
 
 class RunConfig(NamedTuple):
   """Everything that decides a run.
 
   Attributes:
-    algorithm: a name of `varl.agents.AGENTS`.
+    algorithm: the name of the algorithm (`varl.agents.Algorithm`).
     env: an environment's name, or the type of one that was passed as an object.
     backend: the physics backend; None for the environment's default.
     seed: of the run's key.
     config: the algorithm's hyper-parameters.
     settings: the loop's.
+    source: what makes the algorithm's agent, as "package.module:factory", where importing that gives it; else "".
+    objects: which of "algorithm" and "env" were passed as objects that no name brings back.
+    spec: the environment's sizes (`varl.Spec`), where it has been made.
   """
 
   algorithm: str
@@ -33,37 +39,85 @@ class RunConfig(NamedTuple):
   seed: int
   config: Any
   settings: Settings
+  source: str = ""
+  objects: tuple[str, ...] = ()
+  spec: dict[str, Any] | None = None
 
 
 def resolve(
-  algorithm: str, env: str, *, backend: str | None = None, seed: int = 0, preset: bool = True, **overrides: Any
+  algorithm: Any, env: Any, *, backend: str | None = None, seed: int = 0, preset: bool = True, **overrides: Any
 ) -> RunConfig:
   """Preset values for this environment, then overrides, then defaults.
 
   Args:
-    algorithm: a name of `varl.agents.AGENTS`.
-    env: an environment's name.
+    algorithm: what `varl.agents.load` takes.
+    env: an environment's name, or the environment.
     backend: its backend.
     seed: a whole number >= 0.
-    preset: whether to start from the tuned preset (`varl presets`) and not from the bare defaults.
+    preset: whether to start from the tuned preset (`varl presets`), where the algorithm has any, and not from the bare
+      defaults.
     **overrides: fields of the algorithm's Config or of Settings.
 
   Raises:
-    ValueError: an unknown algorithm or field (the nearest names are offered), or a value out of range.
+    ValueError: an unknown algorithm or field (the nearest names are offered), a Config that has a field of the loop's,
+      or a value out of range.
   """
-  module = agents.load(algorithm)
+  found = agents.load(algorithm)
   if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
     raise ValueError(f"seed is a whole number in [0, 2^32), got {seed!r}")
-  hyper = {field.name for field in dataclasses.fields(module.Config)}
+  hyper = {field.name for field in dataclasses.fields(found.config)}
   loop = {field.name for field in dataclasses.fields(Settings)}
-  for name in overrides:
-    if name not in hyper | loop:
-      raise ValueError(f"neither {algorithm} nor the loop has a setting {name!r}{nearest(name, hyper | loop)}")
-  values = {**(presets.preset(algorithm, catalog.short_name(env)) if preset else {}), **overrides}
-  config = agents.config_from(module, {k: v for k, v in values.items() if k in hyper})
+  _check_fields(found, hyper, loop)
+  name = env if isinstance(env, str) else type(env).__name__
+  tuned = presets.preset(found.name, catalog.short_name(name)) if preset and found.name in presets.algorithms() else {}
+  values = {**tuned, **overrides}
+  for setting in values:
+    if setting not in hyper | loop:
+      raise ValueError(f"neither {found.name} nor the loop has a setting {setting!r}{nearest(setting, hyper | loop)}")
+  config = agents.config_from(found, {k: v for k, v in values.items() if k in hyper})
   settings = Settings(**{k: v for k, v in values.items() if k in loop})
-  check_given([name for name in overrides if name in loop and overrides[name] != getattr(settings, name)], settings)
-  return RunConfig(algorithm, env, backend, seed, config, settings)
+  check_given([k for k in overrides if k in loop and overrides[k] != getattr(settings, k)], settings)
+  is_object = {"algorithm": agents.is_object(found), "env": name is not env}
+  objects = tuple(part for part, holds in is_object.items() if holds)
+  return RunConfig(found.name, name, backend, seed, config, settings, found.source, objects)
+
+
+def algorithm_of(run: RunConfig, given: Any = None) -> Algorithm:
+  """The algorithm of a run that was read from disk.
+
+  Args:
+    run: what was read of it.
+    given: what `varl.agents.load` takes, the algorithm once more; None: what the run's own names say.
+
+  Raises:
+    ValueError: nothing is given where a name is not known in this process, or says nothing; or another name.
+  """
+  return agents.of_record(run.algorithm, run.source, is_object="algorithm" in run.objects, given=given)
+
+
+def environment_of(run: RunConfig, given: Any = None) -> Any:
+  """The environment of a run that was read from disk, made and checked; Args as `algorithm_of`.
+
+  Raises:
+    ValueError: the run's was passed as an object and none is given, or this is another one.
+  """
+  if given is None and "env" in run.objects:
+    raise ValueError(f"the environment, {run.env!r}, was passed as an object, which no file holds: pass it as env=...")
+  made = envs.make(run.env, run.backend) if given is None else envs.make(given)
+  found = envs.spec(made)._asdict()
+  if run.spec is not None and run.spec != found:
+    raise ValueError(f"the run's environment is {run.spec}, but this one is {found}")
+  return made
+
+
+def _check_fields(algorithm: Algorithm, hyper: set[str], loop: set[str]) -> None:
+  """Raises ValueError where a keyword of `varl.train` would mean two things."""
+  taken = sorted(hyper & (loop | set(KEYWORDS)))
+  if taken:
+    raise ValueError(
+      f"the Config of {algorithm.name} has fields that are settings of the loop or arguments of varl.train: "
+      f"{', '.join(taken)}; give them other names"
+    )
 
 
 def write(out: str | os.PathLike[str], run: RunConfig, machine: dict[str, Any]) -> None:
@@ -80,11 +134,16 @@ def write(out: str | os.PathLike[str], run: RunConfig, machine: dict[str, Any]) 
   files.write_atomically(pathlib.Path(out) / FILE, (json.dumps(body, indent=2) + "\n").encode())
 
 
-def read(out: str | os.PathLike[str]) -> RunConfig:
+def read(out: str | os.PathLike[str], algorithm: Any = None) -> RunConfig:
   """Reads `config.json` of a run's directory.
 
+  Args:
+    out: the directory.
+    algorithm: as `algorithm_of` takes it, for a run whose algorithm no name brings back.
+
   Raises:
-    ValueError: the directory is no run, or its configuration is damaged, of another or a newer schema.
+    ValueError: the directory is no run, or its configuration is damaged, of another or a newer schema; or as
+      `algorithm_of`.
   """
   path = pathlib.Path(out) / FILE
   try:
@@ -97,8 +156,17 @@ def read(out: str | os.PathLike[str]) -> RunConfig:
     found = body.get("schema") if isinstance(body, dict) else None
     raise ValueError(f"{path} has schema {found!r}, and this varl reads {SCHEMA}")
   try:
-    config = agents.config_from(agents.load(body["algorithm"]), body["config"])
-    settings = Settings(**body["settings"])
-    return RunConfig(body["algorithm"], body["env"], body["backend"], body["seed"], config, settings)
+    run = RunConfig(
+      body["algorithm"],
+      body["env"],
+      body["backend"],
+      body["seed"],
+      None,
+      Settings(**body["settings"]),
+      body.get("source", ""),
+      tuple(body.get("objects", ())),
+      body.get("spec"),
+    )
+    return run._replace(config=agents.config_from(algorithm_of(run, algorithm), body["config"]))
   except (KeyError, TypeError) as error:
     raise ValueError(f"{path} is damaged: {error}") from None

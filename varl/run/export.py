@@ -67,38 +67,57 @@ class Policy:
 
 
 def save_policy(
-  directory: str | os.PathLike[str], policy: Policy, *, algorithm: str, config: dict[str, Any], env: dict[str, Any]
+  directory: str | os.PathLike[str],
+  policy: Policy,
+  *,
+  algorithm: Any = None,
+  config: Any = None,
+  env: dict[str, Any] | None = None,
 ) -> None:
   """Writes a policy: `policy.json` (what it is) and `params.msgpack` (its arrays), each replaced in one step.
 
+  Args:
+    directory: made where it does not exist.
+    policy: to write.
+    algorithm: what made its agent, as `varl.agents.load` takes it; None: the agent itself, which no file holds, so that
+      `load_policy` needs it once more.
+    config: its hyper-parameters, an instance of its Config or a dict; None: the algorithm's defaults.
+    env: what to say of the environment; nothing reads it.
+
   Raises:
+    ValueError: the algorithm is none.
     OSError: the directory cannot be written.
   """
-  directory = pathlib.Path(directory)
-  directory.mkdir(parents=True, exist_ok=True)
+  made = agents.load(policy.agent if algorithm is None else algorithm)
+  config = made.config if config is None else config
   bounds = None if policy.bounds is None else [jnp.asarray(b).tolist() for b in policy.bounds]
   description = {
     "schema": SCHEMA,
-    "algorithm": algorithm,
-    "config": config,
+    "algorithm": made.name,
+    "source": made.source,
+    "objects": ["algorithm"] if agents.is_object(made) else [],
+    "config": config if isinstance(config, dict) else dataclasses.asdict(config),
     "spec": policy.agent.spec._asdict(),
     "action_bounds": bounds,
     "environment": env,
   }
   arrays = flax.serialization.msgpack_serialize(flax.serialization.to_state_dict(jax.device_get(policy.params)))
+  directory = pathlib.Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
   files.write_atomically(directory / _PARAMS, arrays)
   files.write_atomically(directory / _DESCRIPTION, json.dumps(description, indent=2).encode())
 
 
-def load_policy(path: str | os.PathLike[str], *, stochastic: bool = False) -> Policy:
+def load_policy(path: str | os.PathLike[str], *, algorithm: Any = None, stochastic: bool = False) -> Policy:
   """Reads a policy from a run's directory, or from its `policy/`.
 
   Args:
     path: `OUT` or `OUT/policy`.
+    algorithm: the algorithm, where the run was given an object and not a name.
     stochastic: whether it explores; by default it gives its mode.
 
   Raises:
-    ValueError: there is no policy, it is damaged, or it was written by a newer varl.
+    ValueError: there is no policy, it is damaged, of another algorithm, or was written by a newer varl.
   """
   directory = pathlib.Path(path)
   directory = directory / "policy" if (directory / "policy").is_dir() else directory
@@ -111,8 +130,12 @@ def load_policy(path: str | os.PathLike[str], *, stochastic: bool = False) -> Po
     raise ValueError(f"{directory / _DESCRIPTION} is damaged: {error}") from None
   if description.get("schema") != SCHEMA:
     raise ValueError(f"{directory} has schema {description.get('schema')}, this varl reads {SCHEMA}")
-  module = agents.load(description["algorithm"])
-  agent = module.make(Spec(**description["spec"]), agents.config_from(module, description["config"]))
+  is_object = "algorithm" in description.get("objects", ())
+  made = agents.of_record(description["algorithm"], description.get("source", ""), is_object=is_object, given=algorithm)
+  spec = Spec(**description["spec"])
+  agent = made.make(spec, agents.config_from(made, description["config"]))
+  if agent.spec != spec:
+    raise ValueError(f"{directory} holds a policy for {spec}, but the agent is built for {agent.spec}")
   example = jax.eval_shape(agent.init, jax.random.key(0)).params
   try:
     state = flax.serialization.msgpack_restore(arrays)

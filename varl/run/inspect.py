@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 
-from varl import envs
 from varl.loop.evaluate import evaluator
 from varl.report import render as pages
 from varl.run import configure, export
@@ -14,13 +13,19 @@ Row = dict[str, Any]
 
 
 def evaluate(
-  out: str | os.PathLike[str], *, env: Any = None, episodes: int = 32, stochastic: bool = False, seed: int = 0
+  out: str | os.PathLike[str],
+  *,
+  algorithm: Any = None,
+  env: Any = None,
+  episodes: int = 32,
+  stochastic: bool = False,
+  seed: int = 0,
 ) -> Row:
   """Evaluates the policy that a run left.
 
   Args:
     out: the run's directory.
-    env: the environment, where the run was given an object and not a name.
+    algorithm, env: the algorithm and the environment, where the run was given an object and not a name.
     episodes, stochastic: as in `varl.evaluator`.
     seed: of the evaluation's key.
 
@@ -30,9 +35,9 @@ def evaluate(
   Raises:
     ValueError: `out` is no run, or has no readable policy.
   """
-  run = configure.read(out)
-  policy = export.load_policy(out)
-  made = envs.make(run.env, run.backend) if env is None else env
+  run = configure.read(out, algorithm)
+  made = configure.environment_of(run, env)
+  policy = export.load_policy(out, algorithm=algorithm)
   evaluate_params = evaluator(
     made,
     policy.agent,
@@ -49,6 +54,7 @@ def render(
   out: str | os.PathLike[str],
   path: str | os.PathLike[str],
   *,
+  algorithm: Any = None,
   env: Any = None,
   seed: int = 0,
   overwrite: bool = False,
@@ -58,7 +64,7 @@ def render(
   Args:
     out: the run's directory.
     path: the page to write, FILE.html.
-    env: the environment, where the run was given an object and not a name.
+    algorithm, env: the algorithm and the environment, where the run was given an object and not a name.
     seed: of the episode's key.
     overwrite: whether `path` may replace any file, and not only a page that varl wrote.
 
@@ -70,10 +76,10 @@ def render(
       environment is not Brax's.
   """
   path = pages.check_path(path, overwrite=overwrite)
-  run = configure.read(out)
-  made = envs.make(run.env, run.backend) if env is None else env
+  run = configure.read(out, algorithm)
+  made = configure.environment_of(run, env)
   pages.brax_of(made)
-  policy = export.load_policy(out)
+  policy = export.load_policy(out, algorithm=algorithm)
   settings = run.settings
   states, total = pages.episode(
     made, policy, jax.random.key(seed), settings.episode_length, action_repeat=settings.action_repeat

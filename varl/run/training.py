@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from varl import agents, envs
+from varl.agents import Algorithm
 from varl.envs.base import action_bounds, spec
 from varl.loop.trainer import AXIS, Trainer, TrainerState, make_trainer, run_keys
 from varl.report import plots, records
@@ -48,7 +49,7 @@ class Run(NamedTuple):
 
 
 def train(
-  algorithm: str,
+  algorithm: Any,
   env: Any,
   *,
   num_timesteps: int | None = None,
@@ -66,11 +67,15 @@ def train(
     run = varl.train("sac", "inverted_pendulum", num_timesteps=40_000, out="runs/pendulum")
     action = run.policy(obs, key)
 
+  An algorithm of one's own has everything that a named one has; what cannot be written to disk is given once more to
+  `resume`, `load_policy` and `evaluate`.
+
   Where `num_devices` is more than this process has (`jax.distributed.initialize`), every process makes the same call;
   the first one writes and reports, and a signal to any stops all.
 
   Args:
-    algorithm: a name of `varl.agents.AGENTS`.
+    algorithm: a name (`varl.agents.names()`), "package.module:factory", a factory `(spec, config, *, axis) -> Agent`,
+      an `Agent`, or a pair `(design, head)`; `varl.agents.load` says more.
     env: an environment's name (`varl.envs.names()`), "package.module:factory", or an object with Brax's interface.
     num_timesteps: environment steps in all; by default the preset's.
     seed: the same seed gives the same run, bit for bit, on the same CPU and versions.
@@ -79,7 +84,7 @@ def train(
       memory.
     overwrite: whether an existing `out` may be replaced.
     callback: called with each row of metrics, right after its evaluation; what it raises ends the run.
-    preset: whether to start from the tuned preset for this environment.
+    preset: whether to start from the tuned preset for this environment, where the algorithm has one.
     report: shows progress (`varl.run.progress.console`).
     **overrides: fields of the algorithm's Config or of `Settings`.
 
@@ -92,8 +97,8 @@ def train(
     overrides["num_timesteps"] = num_timesteps
   if isinstance(env, str):
     envs.registry.check_name(env, backend)
-  name = env if isinstance(env, str) else type(env).__name__
-  run = configure.resolve(algorithm, name, backend=backend, seed=seed, preset=preset, **overrides)
+  algorithm = agents.load(algorithm)
+  run = configure.resolve(algorithm, env, backend=backend, seed=seed, preset=preset, **overrides)
   team = _team(run)
   report = report if team.leads else silent
   if out is not None:
@@ -101,7 +106,8 @@ def train(
     team.lead(functools.partial(safeguards.check_out, out, overwrite))
   report.started(run, out)
   made = envs.make(env, backend) if isinstance(env, str) else envs.make(env)
-  session = _session(run, made)
+  run = run._replace(spec=spec(made)._asdict())
+  session = _session(run, algorithm, made)
   safeguards.check_memory(session.trainer, report)
   if out is not None:  # only now: what is wrong with the run's settings must not cost the run that is overwritten
     team.lead(functools.partial(safeguards.claim, out, run))
@@ -112,6 +118,7 @@ def resume(
   out: str | os.PathLike[str],
   *,
   num_timesteps: int | None = None,
+  algorithm: Any = None,
   env: Any = None,
   callback: Callable[[Row], object] | None = None,
   report: Reporter = silent,
@@ -123,7 +130,7 @@ def resume(
   Args:
     out: the run's directory.
     num_timesteps: environment steps in all; by default those it was started with.
-    env: the environment, where the run was given an object and not a name.
+    algorithm, env: the algorithm and the environment, where the run was given an object and not a name.
     callback, report: as in `train`.
 
   Raises:
@@ -131,16 +138,13 @@ def resume(
     Diverged: as in `train`.
   """
   out = pathlib.Path(out)
-  run = configure.read(out)
+  run = configure.read(out, algorithm)
   if num_timesteps is not None:
     run = run._replace(settings=dataclasses.replace(run.settings, num_timesteps=num_timesteps))
   team = _team(run)
   report = report if team.leads else silent
   report.started(run, out)
-  if env is None:
-    envs.registry.check_name(run.env, run.backend)
-    env = envs.make(run.env, run.backend)
-  session = _session(run, env)
+  session = _session(run, configure.algorithm_of(run, algorithm), configure.environment_of(run, env))
   safeguards.check_memory(session.trainer, report)
   step, saved = checkpoint.restore(out / "checkpoints", {"trainer": session.trainer.shapes, "walltime": 0.0})
   report.message(f"resuming at {step:,} environment steps")
@@ -155,14 +159,14 @@ def resume(
 
 class _Session(NamedTuple):
   run: RunConfig
+  algorithm: Algorithm
   env: Any
-  agent: Any
   trainer: Trainer
 
 
-def _session(run: RunConfig, env: Any) -> _Session:
-  agent = agents.load(run.algorithm).make(spec(env), run.config, axis=AXIS if run.settings.num_devices > 1 else None)
-  return _Session(run, env, agent, make_trainer(env, agent, run.settings))
+def _session(run: RunConfig, algorithm: Algorithm, env: Any) -> _Session:
+  agent = algorithm.make(spec(env), run.config, axis=AXIS if run.settings.num_devices > 1 else None)
+  return _Session(run, algorithm, env, make_trainer(env, agent, run.settings))
 
 
 def _team(run: RunConfig) -> processes.Team:
@@ -252,18 +256,12 @@ def _loop(
 
   params = processes.own(state.agent.params)
   bounds = action_bounds(session.env)
-  agent = agents.load(session.run.algorithm).make(spec(session.env), session.run.config)
+  agent = session.algorithm.make(spec(session.env), session.run.config)
   policy = Policy(agent, params, None if bounds is None else (bounds.low, bounds.high))
 
   def leave(out: pathlib.Path) -> None:
     described = {"name": session.run.env, "backend": session.run.backend}
-    export.save_policy(
-      out / "policy",
-      policy,
-      algorithm=session.run.algorithm,
-      config=dataclasses.asdict(session.run.config),
-      env=described,
-    )
+    export.save_policy(out / "policy", policy, algorithm=session.algorithm, config=session.run.config, env=described)
     plots.curve(rows, out / "curve.png", title=f"{session.run.algorithm} on {session.run.env}")
 
   if out is not None:
