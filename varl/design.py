@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from varl import normalize
 from varl.policies import Head
-from varl.step import POSTERIOR_STREAM, SIDE, joint, share, stream_key
+from varl.step import POSTERIOR_STREAM, SIDE, copy, joint, share, stream_key
 from varl.types import (
   Agent,
   AgentState,
@@ -25,7 +25,10 @@ from varl.types import (
 )
 
 NORMALIZER = "normalizer"
-"""The parameter group of the running observation moments."""
+"""The parameter group of the observation moments that scale."""
+
+OBSERVED = "observed"
+"""The parameter group of an on-policy agent's moments of all frames so far, which scale from the next rollout on."""
 
 
 def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: bool = True) -> Agent:
@@ -34,17 +37,24 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
   One update is `joint` of the axes' steps: value, posterior, prior and temperature all read the same old parameters, as
   Haarnoja's, Brax's and Acme's implementations do. Every function of the axes sees normalised observations.
 
+  Fresh frames change the moments. Off-policy they do so at once. On-policy a policy whose observations are scaled anew
+  is another policy than the one that acted, so the moments of a rollout scale from the next one on (`renew`), and what
+  acts, what the updates improve and what an evaluation judges see the same ones. The first moments come from a rollout
+  of random actions that nothing is learned from (`Agent.seeding`).
+
   Args:
     design: prior × posterior × value × temperature.
     spec: the environment's sizes.
     head: the policy's head, which knows the action space.
-    normalize_observations: whether running moments (group "normalizer") scale the observations.
+    normalize_observations: whether running moments (group "normalizer") scale the observations; on-policy the group
+      "observed" holds those of all frames so far.
 
   Raises:
     ValueError: two axes that name one parameter group, or write one; a side batch beside sequences.
   """
   if design.value.sequence and design.temperature.side_batch:
     raise ValueError("a temperature with a side batch, such as bellman_residual, needs a value of single transitions")
+  on_policy = design.value.prepare is not None and not design.value.sequence
   axes: tuple[Any, ...] = (design.value, design.posterior, design.prior, design.temperature)
   steps = [axis.step(design) for axis in axes if axis.step is not None]
 
@@ -54,7 +64,8 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
   update_all = share(POSTERIOR_STREAM, draw, joint(*steps))
 
   def init(key: Key) -> AgentState:
-    params: dict[str, object] = {NORMALIZER: normalize.init(spec.observation_size)} if normalize_observations else {}
+    moments = ((NORMALIZER, OBSERVED) if on_policy else (NORMALIZER,)) if normalize_observations else ()
+    params: dict[str, object] = {group: normalize.init(spec.observation_size) for group in moments}
     for name, axis in zip(("value", "posterior", "prior", "temperature"), axes, strict=True):
       groups = axis.init(stream_key(key, name))
       twice = sorted(groups.keys() & params.keys())
@@ -91,14 +102,20 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     params, step, metrics = update_all.step(state.params, state.step, batch, key)
     return AgentState(params, step), {**metrics, "alpha": design.temperature.value(params)}
 
-  def observe(state: AgentState, transitions: Transition, valid: Array) -> AgentState:
+  def renew(state: AgentState) -> AgentState:
     params = state.params
-    if normalize_observations:
-      moments = normalize.update(params[NORMALIZER], transitions.obs, valid, axis=design.axis)
-      params = {**params, NORMALIZER: jax.lax.stop_gradient(moments)}
+    if normalize_observations and on_policy:
+      params = {**params, NORMALIZER: copy(params[OBSERVED])}
     if design.prior.renew is not None:
       params = design.prior.renew(params)
     return state._replace(params=params)
+
+  def observe(state: AgentState, transitions: Transition, valid: Array) -> AgentState:
+    if not normalize_observations:
+      return state
+    group = OBSERVED if on_policy else NORMALIZER
+    moments = normalize.update(state.params[group], transitions.obs, valid, axis=design.axis)
+    return state._replace(params={**state.params, group: jax.lax.stop_gradient(moments)})
 
   def extend(params: Params, transitions: Transition, key: Key) -> Extras:
     """What the value makes of transitions that follow one another, their observations scaled."""
@@ -130,9 +147,10 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     execute=head.execute,
     carry=design.posterior.carry,
     warm_up=warm_up if bounded else None,
+    renew=renew,
     observe=observe,
     side_batch=design.temperature.side_batch,
   )
-  if design.value.prepare is not None and not design.value.sequence:
-    return made._replace(on_policy=True, prepare=prepare)
+  if on_policy:
+    return made._replace(on_policy=True, seeding=normalize_observations, prepare=prepare)
   return made._replace(sequence=design.value.sequence)

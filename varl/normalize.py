@@ -1,7 +1,8 @@
 """Running moments of observations, held in a parameter group.
 
 Because they are parameters, training, evaluation and export normalise alike, and a checkpoint carries them. They
-change only on fresh frames (`Agent.observe`), never on replayed ones, so that a replayed frame is not counted twice.
+change only on fresh frames (`Agent.observe`), never on replayed ones, so that a replayed frame is not counted twice;
+on-policy they scale nothing before the next rollout (`Agent.renew`).
 """
 
 from typing import NamedTuple

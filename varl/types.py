@@ -129,7 +129,7 @@ class Prior(NamedTuple):
     proposal: `(params, obs, key, n) -> action`, n raw actions `[n, B, d]` a state.
     step: `design -> TrainStep`, the M-step of a learned prior; None where it is fixed.
     mode: `(params, obs) -> action [B, d]`, the action that a prior which acts is judged by; None where it has none.
-    renew: `params -> params`, called once for each fresh rollout, before the updates; None where nothing changes then.
+    renew: `params -> params`, called before each rollout; None where nothing changes then.
   """
 
   init: Callable[[Key], Params]
@@ -249,8 +249,13 @@ class Agent(NamedTuple):
     execute: raw action -> the action in [-1, 1] (or on the whole line, or an integer) that the environment gets.
     carry: `batch size -> carry` at the start of an episode; () for a policy without memory.
     warm_up: the same signature; uniformly random actions for the time before the first update. None: `act` serves.
-    observe: `(state, transitions, valid) -> state`, called once on each fresh rollout `[T, B]` (running moments).
-    on_policy: whether it learns from its latest rollout alone.
+    renew: `state -> state`, called before each rollout: what earlier ones have shown is put to use (the moments that
+      `observe` took in), and what a rollout is compared with is copied (the policy that acts).
+    observe: `(state, transitions, valid) -> state`, called once on each fresh rollout `[T, B]`, before the updates
+      (running moments).
+    on_policy: whether it learns from its latest rollout alone. Nothing between a rollout and the updates on it may then
+      change the policy: what `observe` takes in counts from the next `renew` on.
+    seeding: whether the first rollout, of `warm_up`'s actions, is for `observe` alone and no update is made on it.
     prepare: `(state, transitions, key) -> transitions`, called on that rollout `[T, B]` before updates on its rows.
     sequence: T where each update's batch is of sequences from replay, `[T, B/T]`; 0: of single transitions `[B]`.
     side_batch: rows of a second draw from replay that each update gets as `batch.extras["side"]`, a `SideBatch`; 0:
@@ -265,8 +270,10 @@ class Agent(NamedTuple):
   execute: Callable[[Array], Array] = lambda action: action
   carry: Callable[[int], Carry] = lambda batch: ()
   warm_up: Callable[[Params, Carry, Observation, Key], tuple[Array, Carry, Extras]] | None = None
+  renew: Callable[[AgentState], AgentState] = lambda state: state
   observe: Callable[[AgentState, Transition, Array], AgentState] = lambda state, transitions, valid: state
   on_policy: bool = False
+  seeding: bool = False
   prepare: Callable[[AgentState, Transition, Key], Transition] = lambda state, transitions, key: transitions
   sequence: int = 0
   side_batch: int = 0

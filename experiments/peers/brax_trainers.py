@@ -293,21 +293,20 @@ def _stepped(
   return Peer(epoch, close, env_steps, updates, first_seconds)
 
 
-def varl_steps(trainer: Any, *, iterations: int, warm_up: int = 0) -> Peer:
-  """varl's trainer as a peer; its first epoch is over, too.
+def varl_steps(trainer: Any, *, iterations: int) -> Peer:
+  """varl's trainer as a peer; its warm-up and its first epoch are over, too.
 
   Args:
     trainer: a `varl.Trainer`.
     iterations: in an epoch.
-    warm_up: iterations before the first epoch.
   """
   held = {"state": trainer.init(jax.random.key(0))}
   steps, updates = (
     iterations * trainer.settings.steps_per_iteration,
     iterations * trainer.settings.updates_per_iteration,
   )
-  if warm_up:
-    held["state"], _ = trainer.epoch(held["state"], jnp.int32(warm_up))
+  if trainer.warm_up_iterations:
+    held["state"], _ = trainer.epoch(held["state"], jnp.int32(trainer.warm_up_iterations))
 
   def epoch() -> float:
     started = time.perf_counter()

@@ -57,7 +57,7 @@ def ours(env_name: str, iterations: int, replay_size: int) -> tuple[varl.Agent, 
   env = varl.envs.make(env_name)
   agent = sac.make(varl.envs.spec(env), sac.Config(learning_rate=LEARNING_RATE))
   trainer = varl.make_trainer(env, agent, settings)
-  return agent, brax_trainers.varl_steps(trainer, iterations=iterations, warm_up=settings.warm_up_iterations)
+  return agent, brax_trainers.varl_steps(trainer, iterations=iterations)
 
 
 def update_timers(agent: varl.Agent, updates: int = 50) -> tuple[Callable[[], float], Callable[[], float]]:

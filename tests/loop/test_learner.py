@@ -85,7 +85,7 @@ def test_one_minibatch_is_prepared_the_same_whenever_that_is(point_mass):
   for every in varl.loop.settings.PREPARE_EVERY:
     trainer = make_trainer(point_mass, agent, dataclasses.replace(settings, prepare_every=every))
     state, metrics = jax.jit(trainer.run)(jax.random.key(0))
-    assert metrics["training/updates"].sum() == 8
+    assert metrics["training/updates"].sum() == 7  # of eight rollouts the first gives the moments
     params.append(state.agent.params)
   for other in params[1:]:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), params[0], other)
@@ -222,10 +222,12 @@ CONFIG = ppo.Config(hidden=(16,), learning_rate=1e-3, normalize_observations=Tru
 def test_the_loop_counts_and_keeps_no_replay(point_mass):
   trainer = make_trainer(point_mass, ppo.make(spec_of(point_mass), CONFIG), SETTINGS)
   state, metrics = jax.jit(trainer.run)(jax.random.key(0))
-  np.testing.assert_array_equal(metrics["training/updates"], [48, 48])
+  np.testing.assert_array_equal(metrics["training/updates"], [36, 48])
+  np.testing.assert_array_equal(metrics["env_steps"], [128, 256])
   assert trainer.replay_bytes == 0
   assert state.loop.replay == ()
-  assert state.agent.params["normalizer"].frames == 256
+  assert state.agent.params["observed"].frames == 256
+  assert state.agent.params["normalizer"].frames == 224  # the last rollout's count from the next one on
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(metrics))
 
 
@@ -261,8 +263,9 @@ def test_eight_devices_hold_the_same_parameters_and_count_all_rows(point_mass):
   trainer = make_trainer(point_mass, ppo.make(spec_of(point_mass), CONFIG, axis=AXIS), settings)
   state = trainer.init(jax.random.key(0))
   state, metrics = trainer.epoch(state, jnp.int32(3))
-  assert metrics["training/updates"] == 3 * 3 * 2
-  assert state.agent.params["normalizer"].frames == 96
+  assert metrics["training/updates"] == 2 * 3 * 2
+  assert state.agent.params["observed"].frames == 96
+  assert state.agent.params["normalizer"].frames == 64
   for leaf in jax.tree.leaves(state.agent.params):
     shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
     assert all(np.array_equal(shards[0], shard) for shard in shards)

@@ -16,7 +16,7 @@ class Config(components.GradientConfig):
   """Hyper-parameters of TRPO, beside those of the config that it extends.
 
   The trust region is of one update: `epochs=1` and a `batch_size` of the whole rollout make it one of the policy that
-  acted.
+  acted. The change of the observation moments between two rollouts is not in it.
 
   Attributes:
     max_kl: δ, what the policy may move in an update: mean KL over the batch's states, in nats.

@@ -140,9 +140,15 @@ def from_rollout(agent: Agent, settings: Settings) -> Learner:
       rows, numbers = _flat(prepare("epoch", agent_state, rollout, key)), order(order_key)
       return _scan(update, agent_state, jax.tree.map(lambda x: x[numbers], rows), update_key, count)
 
-    agent_state, metrics = jax.lax.scan(epoch, agent_state, jax.random.split(key, settings.epochs))
-    sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
-    return agent_state, memory, {**sums, "updates": jnp.int32(settings.epochs * count)}
+    def one_more(index: Array, carry: tuple[AgentState, Metrics]) -> tuple[AgentState, Metrics]:
+      agent_state, metrics = epoch(carry[0], keys[index])
+      return agent_state, jax.tree.map(jnp.add, carry[1], metrics)
+
+    keys = jax.random.split(key, settings.epochs)
+    epochs = jnp.where(warm, 0, settings.epochs)  # one number under vmap over seeds, as in `from_replay`
+    start = (agent_state, zeros(jax.eval_shape(epoch, agent_state, keys[0])[1]))
+    agent_state, metrics = jax.lax.fori_loop(0, epochs, one_more, start)
+    return agent_state, memory, {**metrics, "updates": epochs * count}
 
   return Learner(lambda: (), learn, 0)
 

@@ -25,7 +25,9 @@ class Settings:
     unroll_length: actions an environment takes between two rounds of updates.
     epochs: for algorithms that learn from the latest rollout alone: passes over it, in minibatches of `batch_size`.
       `updates_per_env_step`, `replay_capacity` and `warm_up` then follow, whatever they were given as: what the passes
-      come to, one rollout, none. (`varl.train` and the command line refuse them.)
+      come to, one rollout, none. (`varl.train` and the command line refuse them.) Where such an algorithm normalises
+      observations, its first rollout is of random actions and gives the first moments: it counts among
+      `num_timesteps`, and no update is made on it.
       0: for algorithms that learn from replay.
     minibatches: of a rollout: "rows" drawn from all of it, or the whole "trajectories" of some of its environments,
       `batch_size / unroll_length` of them.

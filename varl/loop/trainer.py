@@ -1,8 +1,9 @@
 """The training loop as pure functions: interact, learn, evaluate.
 
-One iteration unrolls the policy for `unroll_length` steps in every environment, gives the fresh frames to
-`agent.observe`, and takes `updates_per_iteration` train steps on batches from replay, or from the rollout itself where
-the agent learns on-policy (`learner`). An epoch is `iterations_per_epoch` of these. Nothing here knows an algorithm.
+One iteration calls `agent.renew`, unrolls the policy for `unroll_length` steps in every environment, gives the fresh
+frames to `agent.observe`, and takes `updates_per_iteration` train steps on batches from replay, or from the rollout
+itself where the agent learns on-policy (`learner`). The first iterations may be of random actions and without update.
+An epoch is `iterations_per_epoch` iterations. Nothing here knows an algorithm.
 """
 
 import functools
@@ -62,6 +63,8 @@ class Trainer(NamedTuple):
       vmap over numeric hyper-parameters too.
     shapes: the state as shapes, dtypes and (on several devices) shardings: what a checkpoint is restored into.
     settings: as given.
+    warm_up_iterations: iterations of random actions and no update at the start, which count as all others do: those of
+      the settings, or one rollout of an agent that needs it (`Agent.seeding`).
     replay_bytes: memory of the replay on each device.
   """
 
@@ -71,6 +74,7 @@ class Trainer(NamedTuple):
   run: Callable[[Key], tuple[TrainerState, Metrics]]
   shapes: TrainerState
   settings: Settings
+  warm_up_iterations: int
   replay_bytes: int
 
 
@@ -125,6 +129,7 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     action_repeat=settings.action_repeat,
     stochastic=settings.eval_stochastic,
   )
+  warm_up_iterations = max(settings.warm_up_iterations, int(agent.seeding))
 
   def init_loop(key: Key) -> LoopState:
     env_key, key = jax.random.split(key)
@@ -132,7 +137,8 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
 
   def iterate(agent_state: AgentState, loop: LoopState) -> tuple[AgentState, LoopState, Metrics, rollout.Episodes]:
     act_key, update_key, key = jax.random.split(loop.key, 3)
-    warm = loop.iteration < settings.warm_up_iterations if settings.warm_up_iterations else False
+    warm = loop.iteration < warm_up_iterations if warm_up_iterations else False
+    agent_state = agent.renew(agent_state)
     state, transitions, valid, episodes = rollout.unroll(
       batch, agent, agent_state.params, loop.rollout, act_key, settings.unroll_length, warm
     )
@@ -218,6 +224,7 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     run=run,
     shapes=shapes,
     settings=settings,
+    warm_up_iterations=warm_up_iterations,
     replay_bytes=learner.nbytes,
   )
 

@@ -60,7 +60,7 @@ def fixed(head: Head, outputs: Array) -> Prior:
 
 
 def previous_policy(network: Network, head: Head, *, group: str = "actor") -> Prior:
-  """The policy as it was when the latest rollout was made: p = π_{j-1}.
+  """The policy that made the latest rollout: p = π_{j-1}.
 
   A policy that is improved against it by E[Σ r - α KL(π ‖ π_{j-1})] moves in steps whose size α sets, and since each
   step's bound is tight at its start, the return does not fall (the policy gradient as stochastic EM).

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 
-from varl.loop.settings import Settings
 from varl.loop.trainer import Trainer, TrainerState
 from varl.run import configure, doctor
 from varl.run.configure import RunConfig
@@ -91,14 +90,14 @@ def interruptible() -> Iterator[threading.Event]:
       signal.signal(number, handler)
 
 
-def assert_updates(settings: Settings, done: int, count: int, metrics: dict[str, Any]) -> None:
+def assert_updates(trainer: Trainer, done: int, count: int, metrics: dict[str, Any]) -> None:
   """The ratio of updates to environment steps is a setting; this holds it against what happened.
 
   Raises:
     AssertionError: they differ.
   """
-  warm = min(max(settings.warm_up_iterations - (done - count), 0), count)
-  expected = (count - warm) * settings.updates_per_iteration
+  warm = min(max(trainer.warm_up_iterations - (done - count), 0), count)
+  expected = (count - warm) * trainer.settings.updates_per_iteration
   happened = int(metrics["training/updates"])
   if happened != expected:
     raise AssertionError(f"{happened} updates in {count} iterations, where the settings give {expected}")

@@ -233,7 +233,7 @@ def _loop(
           state, metrics = epoch(state, np.int32(count))
           parts.append(jax.device_get(metrics))
           done += count
-          safeguards.assert_updates(settings, done, count, parts[-1])
+          safeguards.assert_updates(trainer, done, count, parts[-1])
           report.advanced(done * settings.steps_per_iteration, parts[-1])
         seconds = time.perf_counter() - begun
         if done < goal:
