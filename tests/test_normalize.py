@@ -59,6 +59,19 @@ def test_many_small_updates_do_not_drift():
   assert_moments(moments, x.reshape(-1, 2))
 
 
+@pytest.mark.parametrize("before", [2**24, 2**27, normalize.MAX_FRAMES - 3])
+def test_frames_are_counted_to_the_last_and_the_count_ends_where_it_says(before):
+  x = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+  moments = update(normalize.init(2), x)._replace(frames=jnp.int32(before))
+  moments = update(moments, x[:1])
+  assert moments.frames == before + 1
+  for _ in range(2):
+    moments = update(moments, x)
+    assert moments.frames == min(before + 9, normalize.MAX_FRAMES)
+    before = moments.frames - 1
+  assert all(np.isfinite(leaf).all() for leaf in moments)
+
+
 def test_no_frame_is_the_identity():
   moments = normalize.init(3)
   x = np.float32([[1e6, -3.0, 0.0], [50.0, 0.0, 2.0]])
@@ -101,7 +114,7 @@ def test_an_offset_of_a_million_leaves_unit_variance():
 
 def test_apply_by_hand():
   moments = normalize.Moments(
-    jnp.float32(9.0), jnp.float32([100.0, 0.0]), jnp.float32([1.0, -1.0]), jnp.float32([4.0, 0.0])
+    jnp.int32(9), jnp.float32([100.0, 0.0]), jnp.float32([1.0, -1.0]), jnp.float32([4.0, 0.0])
   )
   x = np.float32([[103.0, -1.0], [1e9, -0.9999]])
   np.testing.assert_allclose(scale(moments, x), [[1.0, 0.0], [10.0, 1.0]], rtol=1e-3)

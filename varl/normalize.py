@@ -12,12 +12,16 @@ import jax.numpy as jnp
 
 from varl.types import Array
 
+MAX_FRAMES = 2**30
+"""Where the count of frames stops, far from where int32 does."""
+
 
 class Moments(NamedTuple):
   """Mean and variance of a stream of vectors, per dimension.
 
   Attributes:
-    frames: how many were seen, a float32 scalar.
+    frames: how many were seen, an int32 scalar that stays at 2^30 once it is there: the moments then are exponential
+      means over about as many.
     origin: `[size]`, the mean of the first frames. Everything else is held relative to it, so that a large constant
       offset costs no digits.
     mean: `[size]`, of x - origin.
@@ -32,7 +36,7 @@ class Moments(NamedTuple):
 
 def init(size: int) -> Moments:
   """Moments of no frame at all; `apply` leaves vectors unchanged."""
-  return Moments(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size), jnp.ones(size))
+  return Moments(jnp.zeros((), jnp.int32), jnp.zeros(size), jnp.zeros(size), jnp.ones(size))
 
 
 def update(moments: Moments, x: Array, valid: Array | None = None, *, axis: str | None = None) -> Moments:
@@ -57,10 +61,11 @@ def update(moments: Moments, x: Array, valid: Array | None = None, *, axis: str 
   x = jnp.where(weight[:, None] > 0, x, 0.0)
 
   def total(values: Array) -> Array:
-    values = jnp.sum(values, axis=0)
+    values = jnp.sum(values, axis=0, dtype=values.dtype)
     return values if axis is None else jax.lax.psum(values, axis)
 
-  new = total(weight)
+  count = total((weight > 0).astype(jnp.int32))
+  new = count.astype(jnp.float32)
   safe = jnp.maximum(new, 1.0)
   # Only the first frames choose the origin. A plain sum of raw values is precise enough for that: any nearby point
   # serves.
@@ -69,8 +74,8 @@ def update(moments: Moments, x: Array, valid: Array | None = None, *, axis: str 
   new_mean = total(shifted) / safe
   new_variance = total(jnp.where(weight[:, None] > 0, jnp.square(shifted - new_mean), 0.0)) / safe
 
-  frames = moments.frames + new
-  share = new / jnp.maximum(frames, 1.0)
+  frames = jnp.minimum(moments.frames, MAX_FRAMES - count) + count
+  share = new / jnp.maximum(frames, 1).astype(jnp.float32)
   delta = new_mean - moments.mean
   mean = moments.mean + share * delta
   variance = (1 - share) * moments.variance + share * new_variance + share * (1 - share) * jnp.square(delta)

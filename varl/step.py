@@ -60,8 +60,9 @@ def descend(
     stream: the noise stream that the loss's key is folded from; by default `name`. It is the name and not the
       position, so that adding a loss leaves the others' noise unchanged. Two losses with one stream receive the same
       key: where both draw the same actions, XLA computes the shared forward pass once.
-    axis: a mapped axis (`shard_map`, `vmap`) over whose members gradients and metrics are averaged. None: single
-      device.
+    axis: a mapped axis (`shard_map`, `vmap`) over whose members loss, gradients and metrics are averaged, which is
+      right for means over the batch. What is no mean (a deviation, a maximum, a ratio of sums) the loss makes global
+      itself, of `losses.batch_mean` or a collective. None: single device.
 
   Returns:
     A TrainStep whose metrics are the loss's own, `<name>_loss` and `<name>_grad_norm` (global norm before the
@@ -234,6 +235,8 @@ def share(stream: str, draw: Callable[[Params, Batch, Key], Any], step: TrainSte
 def every(n: int, step: TrainStep) -> TrainStep:
   """Runs `step` on each n-th call, the n-th first; on the others it changes nothing and its metrics are 0.
 
+  What counts inside it (the schedule of an optimizer) counts 1 for n updates.
+
   Raises:
     ValueError: n is not a positive integer.
   """
@@ -265,6 +268,8 @@ def every(n: int, step: TrainStep) -> TrainStep:
 
 def repeat(n: int, step: TrainStep) -> TrainStep:
   """Runs `step` n times on one batch, each time with a key of its own; metrics are means over the n.
+
+  What counts inside it (the schedule of an optimizer) counts n for each update.
 
   Raises:
     ValueError: n is not a positive integer.

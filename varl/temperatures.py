@@ -72,6 +72,9 @@ def kl_budget(
     raise ValueError(f"a KL budget is above 0, got {epsilon}")
 
   def measure(design: Design, params: Params, batch: Batch, drawn: Particles) -> tuple[Array, Array, Metrics]:
+    def of_rows(x: Array) -> Array:
+      return losses.batch_mean(jnp.sum(x, axis=0), design.axis)
+
     weight = jnp.exp(drawn.log_weight)
     measured, budget = jnp.mean(jnp.sum(weight * drawn.log_ratio, axis=0)), jnp.asarray(epsilon)
     return (
@@ -80,7 +83,7 @@ def kl_budget(
       {
         "kl": measured,
         "kl_budget_used": measured / budget,
-        "effective_samples": jnp.mean(jnp.sum(weight, axis=0)) ** 2 / jnp.mean(jnp.sum(jnp.square(weight), axis=0)),
+        "effective_samples": of_rows(weight) ** 2 / of_rows(jnp.square(weight)),
       },
     )
 

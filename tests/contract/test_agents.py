@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from conftest import transitions
 
@@ -16,12 +17,13 @@ from varl.loop.trainer import make_trainer
 
 CONTINUOUS, DISCRETE = toys.PointMass(), toys.Chain(4)
 BATCH = 8
+DECAY_UPDATES = 3
 
 
 def build(name):
-  """The algorithm with small networks, on the toy problem whose actions it takes."""
+  """The algorithm with small networks and rates that fall to 0, on the toy problem whose actions it takes."""
   module = agents.load(name)
-  config = module.Config(hidden=(8,))
+  config = module.Config(hidden=(8,), decay_updates=DECAY_UPDATES)
   try:
     return module.make(spec(CONTINUOUS), config), CONTINUOUS
   except ValueError:
@@ -78,6 +80,40 @@ def test_an_update_keeps_structure_shapes_and_dtypes_and_changes_something(case)
   assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(new.params), jax.tree.leaves(state.params), strict=True))
   assert "alpha" in metrics
   assert all(np.shape(value) == () and np.isfinite(value) for value in metrics.values())
+
+
+def test_learning_rates_decay_over_as_many_updates_as_they_are_told(case):
+  """However often an update descends: what has a schedule moves in the last of these updates, and in none after it."""
+  _, _, _, init, update, batch = case
+  state = init(jax.random.key(0))
+  scheduled = {
+    group
+    for label, own in state.step.items()
+    for group in label.split("+")
+    if any(is_schedule(x) for x in jax.tree.leaves(own, is_leaf=is_schedule))
+  }
+  assert scheduled
+  for number in range(DECAY_UPDATES + 1):
+    new, _ = update(state, batch, jax.random.key(number))
+    moved = {group for group in scheduled if differ(new.params[group], state.params[group])}
+    assert moved == (scheduled if number < DECAY_UPDATES else set()), number
+    state = new
+
+
+def test_counters_stop_where_32_bits_end(case):
+  _, _, _, init, update, batch = case
+  full = np.iinfo(np.int32).max
+  state = jax.tree.map(lambda x: jnp.full_like(x, full) if x.dtype == jnp.int32 else x, init(jax.random.key(0)))
+  new, _ = update(state, batch, jax.random.key(1))
+  assert all(np.all(leaf >= 0) for leaf in jax.tree.leaves(new) if leaf.dtype == jnp.int32)
+
+
+def is_schedule(x):
+  return isinstance(x, optax.ScaleByScheduleState)
+
+
+def differ(a, b):
+  return any(np.any(x != y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
 def test_no_retrace_on_a_second_call(case):

@@ -64,6 +64,8 @@ def test_the_update_ratio_is_finite_and_not_negative(value):
       r"updates_per_env_step=0.3 times the 64 .* not a whole number of updates; the nearest are \[0.296875, 0.3125\]",
     ),
     ({"num_envs": 1, "updates_per_env_step": 0.25}, r"the nearest are \[0.0, 1.0\]"),
+    ({"episode_length": 2**31 - 1}, r"episode_length \+ action_repeat must be < 2,147,483,648, .* got 2,147,483,648"),
+    ({"num_timesteps": 64 * 2**31}, r"iterations, num_timesteps / .*, must be < 2,147,483,648, .* got 2,147,483,648"),
   ],
 )
 def test_settings_that_do_not_fit_together(kwargs, message):

@@ -12,7 +12,7 @@ from varl.agents import sac
 from varl.envs import spec as spec_of
 from varl.envs import toys
 from varl.loop.settings import Settings
-from varl.loop.trainer import AXIS, make_trainer, run_keys
+from varl.loop.trainer import AXIS, epochs_of, make_trainer, run_keys
 
 CONFIG = sac.Config(hidden=(16,))
 SETTINGS = Settings(
@@ -56,7 +56,7 @@ class Run:
       before = state
       state, metrics = self.trainer.epoch(state, 4)
       evaluation = self.trainer.evaluate(state, jax.random.fold_in(eval_key, 4 * (epoch + 1)))
-      self.rows.append({"env_steps": 32 * (epoch + 1), **evaluation, **metrics})
+      self.rows.append({"env_steps": 32 * (epoch + 1), "iterations": 4 * (epoch + 1), **evaluation, **metrics})
       self.deleted.append(
         all(x.is_deleted() for x in jax.tree.leaves(before) if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key))
       )
@@ -146,6 +146,20 @@ def test_run_is_init_and_epochs(run, single):
   assert_close(params, params_of(run.state))
   assert_close(metrics, jax.tree.map(lambda *x: np.stack(x), *run.rows), rtol=1e-3)
   np.testing.assert_array_equal(metrics["env_steps"], [32, 64, 96])
+
+
+def test_environment_steps_that_32_bits_do_not_count():
+  """Five epochs of 2^29 steps and a rest: exact where int32 holds them, else the nearest float32."""
+  long = Settings(num_timesteps=2**31 + 2**29 + 64, num_envs=64, unroll_length=4, eval_every=2**29)
+  iterations, ends, steps = epochs_of(long)
+  exact = [2**29, 2**30, 3 * 2**29, 2**31, 2**31 + 2**29, 2**31 + 2**29 + 256]
+  np.testing.assert_array_equal(ends, [x // 256 for x in exact])
+  np.testing.assert_array_equal(iterations, np.diff([0, *ends]))
+  assert steps.dtype == jnp.float32
+  np.testing.assert_array_equal(steps, np.float32(exact))
+  short = epochs_of(dataclasses.replace(long, num_timesteps=2**31 - 256))[2]
+  assert short.dtype == jnp.int32
+  np.testing.assert_array_equal(short, [*exact[:3], 2**31 - 256])
 
 
 def test_vmap_over_seeds_is_separate_runs(single):

@@ -70,12 +70,13 @@ def maker(
   return make
 
 
-def optimizer(config: Any, learning_rate: Any = None) -> optax.GradientTransformation:
-  """Adam as the Config says, with its learning rate or another one."""
+def optimizer(config: Any, learning_rate: Any = None, *, descents: int = 1) -> optax.GradientTransformation:
+  """Adam as the Config says, with its learning rate or another one, for so many descents on each update."""
   return optimizers.adam(
     config.learning_rate if learning_rate is None else learning_rate,
     decay_updates=config.decay_updates,
     decay_to=config.decay_to,
+    descents=descents,
     max_grad_norm=config.max_grad_norm,
   )
 
@@ -190,12 +191,18 @@ def multiplier(initial: Any, shape: tuple[int, ...] = ()) -> Dual:
   return dual(initial, shape=shape, transform="softplus", floor=1e-8)
 
 
-def lambda_value(spec: Spec, config: OnPolicyConfig, **options: Any) -> Value:
-  """`values.lambda_value` as the Config says; `options` are its remaining arguments."""
+def lambda_value(spec: Spec, config: OnPolicyConfig, *, updates: int = 1, **options: Any) -> Value:
+  """`values.lambda_value` as the Config says, with its `updates`; `options` are its remaining arguments."""
   hidden = config.hidden if config.value_hidden is None else config.value_hidden
   of_states = network(dataclasses.replace(config, hidden=hidden), spec.observation_size, 1, of_values=True)
   return values.lambda_value(
-    of_states, optimizer(config), gamma=config.gamma, lam=config.lam, reward_scale=config.reward_scale, **options
+    of_states,
+    optimizer(config, descents=updates),
+    gamma=config.gamma,
+    lam=config.lam,
+    reward_scale=config.reward_scale,
+    updates=updates,
+    **options,
   )
 
 

@@ -46,8 +46,8 @@ def evaluator(
       agent.carry(episodes),
       jnp.ones(episodes, bool),
       jnp.zeros(episodes),
-      jnp.zeros(episodes),
-      jnp.zeros(episodes),
+      jnp.zeros(episodes, jnp.int32),
+      jnp.zeros(episodes, bool),
       jnp.zeros((), jnp.int32),
     )
 
@@ -59,8 +59,8 @@ def evaluator(
       action, carry, _ = choose(params, carry, observe(state), jax.random.fold_in(key, count))
       state, seen = batch.step(state, agent.execute(action))
       returns = returns + jnp.where(alive, seen.reward, 0.0)
-      lengths = lengths + jnp.where(alive, float(action_repeat), 0.0)
-      broken = broken + jnp.where(alive & ~seen.valid, 1.0, 0.0)
+      lengths = lengths + jnp.where(alive, action_repeat, 0)
+      broken = broken | (alive & ~seen.valid)
       return state, carry, alive & ~(seen.terminated | seen.truncated), returns, lengths, broken, count + 1
 
     _, _, _, returns, lengths, broken, _ = jax.lax.while_loop(running, step, start)
@@ -68,7 +68,7 @@ def evaluator(
       "eval/episode_reward": jnp.mean(returns),
       "eval/episode_reward_std": jnp.std(returns),
       "eval/avg_episode_length": jnp.mean(lengths),
-      "eval/nan_episodes": jnp.sum(broken),
+      "eval/nan_episodes": jnp.sum(broken.astype(jnp.float32)),
     }
 
   return evaluate

@@ -9,6 +9,8 @@ from varl.envs.catalog import RESETS
 
 MINIBATCHES = ("rows", "trajectories")
 PREPARE_EVERY = ("rollout", "epoch", "minibatch")
+COUNTED = 2**31
+"""Steps of an episode and iterations of a run are counted in 32 bits; a run's environment steps on the host, in any."""
 FOLLOWS = ("updates_per_env_step", "replay_capacity", "warm_up")
 """The settings that follow from `epochs`, where there are any."""
 
@@ -99,6 +101,12 @@ class Settings:
         f"replay_capacity={self.replay_capacity} cannot hold one rollout of num_envs × unroll_length = "
         f"{self.num_envs * self.unroll_length}"
       )
+    for name, count in (
+      ("episode_length + action_repeat", self.episode_length + self.action_repeat),
+      ("iterations, num_timesteps / (num_envs × unroll_length × action_repeat),", self.iterations),
+    ):
+      if count >= COUNTED:
+        raise ValueError(f"{name} must be < {COUNTED:,}, what 32 bits count; got {count:,}")
     if abs(self.updates_per_iteration - self.updates_per_env_step * self.steps_per_iteration) > 1e-6:
       raise ValueError(
         f"updates_per_env_step={self.updates_per_env_step} times the {self.steps_per_iteration} environment steps "

@@ -60,7 +60,8 @@ class Trainer(NamedTuple):
     evaluate: `(state, key) -> metrics`, jitted.
     run: `key -> (TrainerState, metrics)`: the whole run under one scan with an evaluation after every epoch, metrics
       stacked `[epochs]`. `jit(vmap(run))(keys)` trains several seeds; build agent and trainer inside the function to
-      vmap over numeric hyper-parameters too.
+      vmap over numeric hyper-parameters too. Its "env_steps" are int32 where that holds them, else the nearest float32;
+      "iterations" is exact.
     shapes: the state as shapes, dtypes and (on several devices) shardings: what a checkpoint is restored into.
     settings: as given.
     warm_up_iterations: iterations of random actions and no update at the start, which count as all others do: those of
@@ -200,16 +201,14 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
 
   def run(key: Key) -> tuple[TrainerState, Metrics]:
     init_key, eval_key = run_keys(key)
-    epochs = -(-settings.iterations // settings.iterations_per_epoch)
 
-    def one(state: TrainerState, index: Array) -> tuple[TrainerState, Metrics]:
-      left = settings.iterations - index * settings.iterations_per_epoch
-      state, metrics = run_epoch(state, jnp.minimum(settings.iterations_per_epoch, left))
-      done = settings.iterations - left + jnp.minimum(settings.iterations_per_epoch, left)
+    def one(state: TrainerState, epoch: tuple[Array, Array, Array]) -> tuple[TrainerState, Metrics]:
+      iterations, done, steps = epoch
+      state, metrics = run_epoch(state, iterations)
       evaluation = evaluate(state, jax.random.fold_in(eval_key, done))
-      return state, {"env_steps": done * settings.steps_per_iteration, **evaluation, **metrics}
+      return state, {"env_steps": steps, "iterations": done, **evaluation, **metrics}
 
-    return jax.lax.scan(one, init(init_key), jnp.arange(epochs))
+    return jax.lax.scan(one, init(init_key), epochs_of(settings))
 
   shapes = jax.eval_shape(init, jax.random.key(0))
   if devices > 1:
@@ -226,6 +225,22 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     settings=settings,
     warm_up_iterations=warm_up_iterations,
     replay_bytes=learner.nbytes,
+  )
+
+
+def epochs_of(settings: Settings) -> tuple[Array, Array, Array]:
+  """The epochs of a whole run, each `[epochs]`: its iterations, iterations at its end, environment steps at its end.
+
+  The first two are int32, and so are the last where they fit; else they are float32, correct to the nearest.
+  """
+  length, total = settings.iterations_per_epoch, settings.iterations
+  ends = np.append(length * np.arange(1, -(-total // length), dtype=np.int64), total)
+  steps = ends * settings.steps_per_iteration
+  dtype = np.int32 if steps[-1] <= np.iinfo(np.int32).max else np.float32
+  return (
+    jnp.asarray(np.diff(ends, prepend=0), jnp.int32),
+    jnp.asarray(ends, jnp.int32),
+    jnp.asarray(steps.astype(dtype)),
   )
 
 

@@ -9,6 +9,7 @@ from varl.losses.actor_critic import (
   soft_value,
   squared_error,
 )
+from varl.losses.batches import batch_mean, batch_std
 from varl.losses.bellman import bellman_residual, residual_temperature
 from varl.losses.mpo import rank_weights, temperature_dual, weighted_likelihood
 from varl.losses.policy_gradient import clipped_ratio, importance_ratio, score_function, standardised
@@ -17,6 +18,8 @@ from varl.losses.stein import median_bandwidth, raw_log_density, rbf_kernel, ste
 from varl.losses.vmpo import top_weights
 
 __all__ = [
+  "batch_mean",
+  "batch_std",
   "bellman_residual",
   "boltzmann_weights",
   "clipped_ratio",

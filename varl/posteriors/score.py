@@ -61,7 +61,7 @@ def score(
       drawn, log_prob = evaluate(design, params, batch, key)
       behaviour = batch.extras["log_prob"]
       metrics = {
-        "advantage_std": jnp.std(batch.extras["advantage"]),
+        "advantage_std": losses.batch_std(batch.extras["advantage"], design.axis),
         "policy_ratio": jnp.mean(jnp.abs(jnp.exp(log_prob - behaviour) - 1.0)),
       }
       if surrogate == "score":

@@ -134,7 +134,7 @@ def stein(
       return jnp.mean(losses.stein_surrogate(updated, direction)), metrics
 
     def count(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-      return params[counter] + 1, {}
+      return optax.safe_increment(params[counter]), {}
 
     return chain(descend(group, loss, optimizer, axis=design.axis), assign(counter, count))
 

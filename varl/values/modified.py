@@ -1,6 +1,5 @@
 """What changes a value that there is: a penalty on its actions, a bonus on its rewards."""
 
-import jax
 import jax.numpy as jnp
 
 from varl import losses
@@ -64,10 +63,9 @@ def munchausen(
       policy = design.posterior.particles(design, params, batch, key).log_weight  # exact: the key is not looked at
       log_prob = jnp.take_along_axis(policy, batch.action[None], axis=0)[0]
       bonus = losses.munchausen_bonus(log_prob, design.temperature.value(params), scale, floor)
-      mean = jnp.mean(bonus) if design.axis is None else jax.lax.pmean(jnp.mean(bonus), design.axis)
       rewarded = batch._replace(reward=batch.reward + bonus / reward_scale)
       params, state, metrics = inner.step(params, state, rewarded, key)
-      return params, state, {**metrics, "munchausen_bonus": mean}
+      return params, state, {**metrics, "munchausen_bonus": losses.batch_mean(bonus, design.axis)}
 
     return inner._replace(step=run)
 

@@ -34,7 +34,7 @@ def lambda_value(
 
   Args:
     network: V, `obs [..., o] -> [..., 1]`.
-    optimizer: for its parameters.
+    optimizer: for its parameters; a schedule in it counts descents, `updates` of them on each batch.
     gamma: γ, the discount a step; 1 where every episode ends.
     lam: λ in [0, 1].
     regularised: whether the return pays for divergence from the prior.

@@ -1,0 +1,29 @@
+"""Means over a batch that may lie on several devices: figures that are no means themselves have to be made of these."""
+
+import jax
+import jax.numpy as jnp
+
+from varl.types import Array
+
+
+def batch_mean(x: Array, axis: str | None = None) -> Array:
+  """The mean of all of x, and over the members of a mapped axis, each of which has as many rows.
+
+  Args:
+    x: `[...]`.
+    axis: a mapped axis whose members' rows belong to one batch.
+
+  Returns:
+    A scalar.
+  """
+  mean = jnp.mean(x)
+  return mean if axis is None else jax.lax.pmean(mean, axis)
+
+
+def batch_std(x: Array, axis: str | None = None) -> Array:
+  """√(mean (x - mean x)²), the deviation of the whole batch; the mean of the members' own would leave out how their
+  means differ.
+
+  Args and Returns: as `batch_mean`.
+  """
+  return jnp.sqrt(batch_mean(jnp.square(x - batch_mean(x, axis)), axis))
