@@ -5,6 +5,7 @@
 Every policy is a ~ N(-K s, Σ) and every value V(s) = -sᵀPs - c. What is learned by samples can be held against it.
 """
 
+from varl.exact.linear_quadratic.horizon import finite_horizon
 from varl.exact.linear_quadratic.problem import LinearQuadratic, check_matrices, linear_quadratic, random
 from varl.exact.linear_quadratic.solve import (
   Evaluation,
@@ -24,6 +25,7 @@ __all__ = [
   "Solution",
   "check_matrices",
   "evaluate",
+  "finite_horizon",
   "hard",
   "kl_regularised",
   "linear_quadratic",

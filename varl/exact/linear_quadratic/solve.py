@@ -64,9 +64,9 @@ def soft(problem: LinearQuadratic, *, temperature: float | Array) -> Solution:
 
   Reference: Haarnoja et al. 2017, 1702.08165, Eq. 4 to 7, with this problem's quadratic Q in place of a general one.
   """
-  alpha = _temperature(problem, temperature)
+  alpha = temperature_of(problem, temperature)
   penalty = jnp.zeros_like(problem.R)
-  return _regularised(problem, alpha, penalty, jnp.zeros_like(problem.B.T), _flat_log_volume(problem))
+  return _regularised(problem, alpha, penalty, jnp.zeros_like(problem.B.T), flat_log_volume(problem))
 
 
 def hard(problem: LinearQuadratic) -> Solution:
@@ -110,9 +110,9 @@ def kl_regularised(
 
   Reference: Marino et al., "On the Design of Variational RL Algorithms", Eq. 7 and 11.
   """
-  alpha = _temperature(problem, temperature)
-  K_p, covariance = _gaussian(problem, prior_gain, prior_covariance, prefix="prior_", strict=True)
-  return _regularised(problem, alpha, 0.5 * alpha * _inverse(covariance), K_p, _log_det(covariance))
+  alpha = temperature_of(problem, temperature)
+  K_p, covariance = gaussian_of(problem, prior_gain, prior_covariance, prefix="prior_", strict=True)
+  return _regularised(problem, alpha, 0.5 * alpha * inverse(covariance), K_p, log_det(covariance))
 
 
 def evaluate(
@@ -146,17 +146,17 @@ def evaluate(
     ValueError: shapes that do not fit; concrete arguments out of range; a concrete √γ (A - BK) with an eigenvalue on or
       outside of the unit circle; a prior's gain without its covariance.
   """
-  alpha = _temperature(problem, temperature, zero=True)
+  alpha = temperature_of(problem, temperature, zero=True)
   known = concrete(alpha)
-  K, covariance = _gaussian(problem, gain, covariance, strict=known is not None and bool(known[0] > 0))
+  K, covariance = gaussian_of(problem, gain, covariance, strict=known is not None and bool(known[0] > 0))
   if prior_covariance is None:
     if prior_gain is not None:
       raise ValueError("prior_gain needs prior_covariance beside it; got None")
-    K_p, penalty, log_volume = K, jnp.zeros_like(problem.R), _flat_log_volume(problem)
+    K_p, penalty, log_volume = K, jnp.zeros_like(problem.R), flat_log_volume(problem)
   else:
     prior_gain = jnp.zeros_like(K) if prior_gain is None else prior_gain
-    K_p, prior = _gaussian(problem, prior_gain, prior_covariance, prefix="prior_", strict=True)
-    penalty, log_volume = 0.5 * alpha * _inverse(prior), _log_det(prior)
+    K_p, prior = gaussian_of(problem, prior_gain, prior_covariance, prefix="prior_", strict=True)
+    penalty, log_volume = 0.5 * alpha * inverse(prior), log_det(prior)
   gamma, R = problem.discount, symmetric(problem.R)
   F = jnp.sqrt(gamma) * (problem.A - problem.B @ K)
   closed = concrete(F)
@@ -170,7 +170,7 @@ def evaluate(
   P = policy_cost(F, symmetric(problem.Q) + K.T @ R @ K + (K - K_p).T @ penalty @ (K - K_p))
   # Without temperature a covariance may be singular, and its logarithm must not reach the result or a gradient.
   spread = jnp.where(alpha > 0, covariance, jnp.eye(len(R), dtype=R.dtype))
-  divergence = jnp.where(alpha > 0, 0.5 * alpha * (log_volume - _log_det(spread) - len(R)), 0.0)
+  divergence = jnp.where(alpha > 0, 0.5 * alpha * (log_volume - log_det(spread) - len(R)), 0.0)
   curvature = R + penalty + gamma * problem.B.T @ P @ problem.B
   cost = gamma * jnp.trace(P @ problem.noise) + jnp.trace(curvature @ covariance) + divergence
   return Evaluation(P, cost / (1.0 - gamma))
@@ -216,8 +216,8 @@ def log_prob(solution: Solution, state: Array, action: Array) -> Array:
     `[...]`.
   """
   size = len(solution.covariance)
-  distance = _quadratic(_inverse(solution.covariance), action + state @ solution.gain.T)
-  return -0.5 * (distance + size * math.log(2.0 * math.pi) + _log_det(solution.covariance))
+  distance = _quadratic(inverse(solution.covariance), action + state @ solution.gain.T)
+  return -0.5 * (distance + size * math.log(2.0 * math.pi) + log_det(solution.covariance))
 
 
 def _regularised(
@@ -226,9 +226,9 @@ def _regularised(
   """`kl_regularised` with M = penalty and log|Σ_p| = log_volume; M = 0 and -d log 2π make it `soft`."""
   P, H, gain = _optimum(problem, penalty, prior_gain)
   gamma, size = problem.discount, len(H)
-  divergence = 0.5 * alpha * (_log_det(H) + log_volume + size * jnp.log(2.0 / alpha))
+  divergence = 0.5 * alpha * (log_det(H) + log_volume + size * jnp.log(2.0 / alpha))
   constant = (gamma * jnp.trace(P @ problem.noise) + divergence) / (1.0 - gamma)
-  return Solution(P, gain, 0.5 * alpha * _inverse(H), constant, H)
+  return Solution(P, gain, 0.5 * alpha * inverse(H), constant, H)
 
 
 def _optimum(problem: LinearQuadratic, penalty: Array, prior_gain: Array) -> tuple[Array, Array, Array]:
@@ -251,20 +251,23 @@ def _quadratic(matrix: Array, x: Array) -> Array:
   return jnp.sum((x @ matrix) * x, axis=-1)
 
 
-def _inverse(matrix: Array) -> Array:
+def inverse(matrix: Array) -> Array:
+  """X⁻¹ of a symmetric matrix, symmetric."""
   return symmetric(jnp.linalg.inv(matrix))
 
 
-def _log_det(matrix: Array) -> Array:
+def log_det(matrix: Array) -> Array:
+  """log|det X|."""
   return jnp.linalg.slogdet(matrix).logabsdet
 
 
-def _flat_log_volume(problem: LinearQuadratic) -> Array:
+def flat_log_volume(problem: LinearQuadratic) -> Array:
   """log|Σ_p| of the unnormalised prior log p = 0."""
   return jnp.asarray(-problem.B.shape[1] * math.log(2.0 * math.pi), problem.B.dtype)
 
 
-def _temperature(problem: LinearQuadratic, temperature: float | Array, *, zero: bool = False) -> Array:
+def temperature_of(problem: LinearQuadratic, temperature: float | Array, *, zero: bool = False) -> Array:
+  """The temperature as an array of the problem's type, checked as far as it is concrete."""
   known = concrete(temperature)
   if known is not None:
     number = known[0]
@@ -274,7 +277,7 @@ def _temperature(problem: LinearQuadratic, temperature: float | Array, *, zero: 
   return jnp.asarray(temperature, problem.A.dtype)
 
 
-def _gaussian(
+def gaussian_of(
   problem: LinearQuadratic, gain: Any, covariance: Any, *, prefix: str = "", strict: bool
 ) -> tuple[Array, Array]:
   """A policy's gain and covariance as arrays of the problem's type, checked as far as they are concrete."""

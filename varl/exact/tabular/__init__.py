@@ -7,6 +7,7 @@ goes through `jit`, `vmap` (over processes and temperatures) and `grad`. Argumen
 from varl.exact.tabular.em import EM, expectation_maximisation
 from varl.exact.tabular.mdp import MDP, arrivals, at_successors, dense, expected, log_expected, mdp, transition_matrix
 from varl.exact.tabular.messages import Messages, elbo, log_evidence, message_passing
+from varl.exact.tabular.planning import PlanningLimit, planning_limit
 from varl.exact.tabular.problems import chain, gridworld, lottery, random_mdp
 from varl.exact.tabular.values import (
   Evaluation,
@@ -25,6 +26,7 @@ __all__ = [
   "Evaluation",
   "HardSolution",
   "Messages",
+  "PlanningLimit",
   "SoftSolution",
   "arrivals",
   "at_successors",
@@ -41,6 +43,7 @@ __all__ = [
   "lottery",
   "mdp",
   "message_passing",
+  "planning_limit",
   "policy_evaluation",
   "random_mdp",
   "soft_value_iteration",
