@@ -1,4 +1,5 @@
-"""The checks that every configuration shares, and names: the nearest to a mistyped one, imports; imports no JAX."""
+"""Checks that configurations and keys share, and names: the nearest to a mistyped one, imports. Importing it imports no
+JAX."""
 
 import difflib
 import importlib
@@ -41,6 +42,25 @@ def unit_interval(config: Any, *names: str, lower_open: bool = False, upper_open
     number = math.nan if isinstance(value, bool | str) else float(value)
     if not 0 <= number <= 1 or (lower_open and number == 0) or (upper_open and number == 1):
       raise ValueError(f"{name} lies in {interval}, got {value!r}")
+
+
+def key(value: Any) -> None:
+  """Checks that a value is one typed key, of any generator.
+
+  Raises:
+    ValueError: it is a legacy key, a seed, several keys or anything else; the message says what makes it a key.
+  """
+  import jax
+
+  shape, dtype = getattr(value, "shape", ()), getattr(value, "dtype", None)
+  if dtype is None:
+    raise ValueError(f"a random key is made by jax.random.key(seed), got {value!r:.40}")
+  given = f"{dtype}[{','.join(map(str, shape))}]"
+  if not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+    legacy = "; jax.random.wrap_key_data makes a legacy key a typed one" if dtype == "uint32" and shape else ""
+    raise ValueError(f"a random key is made by jax.random.key(seed), got {given}{legacy}")
+  if shape:
+    raise ValueError(f"one random key is needed, got {given}; jax.vmap goes over several")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

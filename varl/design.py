@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from varl import normalize
+from varl import checks, normalize
 from varl.policies import Head
 from varl.step import POSTERIOR_STREAM, SIDE, copy, joint, share, stream_key
 from varl.types import (
@@ -64,6 +64,7 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
   update_all = share(POSTERIOR_STREAM, draw, joint(*steps))
 
   def init(key: Key) -> AgentState:
+    checks.key(key)
     moments = ((NORMALIZER, OBSERVED) if on_policy else (NORMALIZER,)) if normalize_observations else ()
     params: dict[str, object] = {group: normalize.init(spec.observation_size) for group in moments}
     for name, axis in zip(("value", "posterior", "prior", "temperature"), axes, strict=True):
@@ -81,12 +82,14 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     return batch._replace(obs=scale(params, batch.obs), next_obs=scale(params, batch.next_obs))
 
   def act(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    checks.key(key)
     return design.posterior.act(design, params, carry, scale(params, obs), key)
 
   def mode(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     return design.posterior.mode(design, params, carry, scale(params, obs), key)
 
   def update(state: AgentState, batch: Batch, key: Key) -> tuple[AgentState, Metrics]:
+    checks.key(key)
     ndim = batch.reward.ndim
     if ndim not in (1, 2) or (ndim == 2 and design.value.prepare is None):
       allowed = "[B]" if design.value.prepare is None else "[B], or [T, B] of steps that follow one another"

@@ -56,7 +56,7 @@ def dual(
     raise ValueError(f"a dual variable starts in (floor, ceiling] = ({floor}, {ceiling}], got {initial}")
 
   def init() -> Array:
-    excess = jnp.broadcast_to(jnp.asarray(initial, jnp.float32) - floor, shape)
+    excess = jnp.broadcast_to(jnp.asarray(initial, float) - floor, shape)
     return jnp.log(excess) if transform == "exp" else excess + jnp.log(-jnp.expm1(-excess))
 
   def value(raw: Array) -> Array:

@@ -55,14 +55,15 @@ class MLP(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """`[..., inputs] -> [..., outputs]`."""
+    dtype = jnp.result_type(float)  # flax has float32 whatever JAX's default is
     for width in self.hidden:
-      x = nn.Dense(width)(x)
+      x = nn.Dense(width, param_dtype=dtype)(x)
       if self.layer_norm:
-        x = nn.LayerNorm()(x)
+        x = nn.LayerNorm(param_dtype=dtype)(x)
       x = self.activation(x)
     if self.zero_output:
-      return nn.Dense(self.outputs, kernel_init=nn.initializers.zeros)(x)
-    return nn.Dense(self.outputs)(x)
+      return nn.Dense(self.outputs, kernel_init=nn.initializers.zeros, param_dtype=dtype)(x)
+    return nn.Dense(self.outputs, param_dtype=dtype)(x)
 
 
 def mlp(

@@ -57,7 +57,7 @@ def update(moments: Moments, x: Array, valid: Array | None = None, *, axis: str 
   """
   size = x.shape[-1]
   x = x.reshape(-1, size)
-  weight = jnp.ones(x.shape[0]) if valid is None else valid.reshape(-1).astype(jnp.float32)
+  weight = jnp.ones(x.shape[0]) if valid is None else valid.reshape(-1).astype(float)
   x = jnp.where(weight[:, None] > 0, x, 0.0)
 
   def total(values: Array) -> Array:
@@ -65,7 +65,7 @@ def update(moments: Moments, x: Array, valid: Array | None = None, *, axis: str 
     return values if axis is None else jax.lax.psum(values, axis)
 
   count = total((weight > 0).astype(jnp.int32))
-  new = count.astype(jnp.float32)
+  new = count.astype(weight.dtype)
   safe = jnp.maximum(new, 1.0)
   # Only the first frames choose the origin. A plain sum of raw values is precise enough for that: any nearby point
   # serves.
@@ -75,7 +75,7 @@ def update(moments: Moments, x: Array, valid: Array | None = None, *, axis: str 
   new_variance = total(jnp.where(weight[:, None] > 0, jnp.square(shifted - new_mean), 0.0)) / safe
 
   frames = jnp.minimum(moments.frames, MAX_FRAMES - count) + count
-  share = new / jnp.maximum(frames, 1).astype(jnp.float32)
+  share = new / jnp.maximum(frames, 1).astype(weight.dtype)
   delta = new_mean - moments.mean
   mean = moments.mean + share * delta
   variance = (1 - share) * moments.variance + share * new_variance + share * (1 - share) * jnp.square(delta)

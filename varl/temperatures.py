@@ -21,7 +21,7 @@ def fixed(alpha: float | Array) -> Temperature:
   """
   if isinstance(alpha, int | float) and not 0.0 <= alpha < float("inf"):
     raise ValueError(f"a temperature is finite and not negative, got {alpha}")
-  return Temperature(lambda key: {}, lambda params: jnp.asarray(alpha, jnp.float32))
+  return Temperature(lambda key: {}, lambda params: jnp.asarray(alpha, float))
 
 
 def entropy_target(
@@ -42,7 +42,7 @@ def entropy_target(
     log_prob = drawn.log_ratio + design.prior.log_prob(params, batch.obs, drawn.action)
     # E[-log π] >= H̄ is log π <= -H̄ in the form of a budget.
     measured = jnp.mean(jnp.sum(jnp.exp(drawn.log_weight) * log_prob, axis=0))
-    return measured, -jnp.asarray(target), {"entropy_target": jnp.asarray(target, jnp.float32)}
+    return measured, -jnp.asarray(target), {"entropy_target": jnp.asarray(target, float)}
 
   return _price(variable, optimizer, measure, group)
 
@@ -169,17 +169,17 @@ def bellman_residual(
       side: Any = batch.extras.get(SIDE)
       sample = batch._replace(extras={}) if side is None else side.rows._replace(extras={})
       residual = jnp.mean(losses.bellman_residual(*backup(design, params, sample, key)))
-      missing = jnp.float32(0.0) if side is None else (side.stored < sample.reward.shape[0]).astype(jnp.float32)
+      missing = jnp.zeros(()) if side is None else (side.stored < sample.reward.shape[0]).astype(float)
       if design.axis is not None:
         residual, missing = jax.lax.pmean((residual, missing), design.axis)
       new = jnp.where(missing > 0, initial, average * params[group] + (1.0 - average) * residual)
       held = losses.residual_temperature(new, scale, jnp.inf) > ceiling
       return new, {
         "residual": residual,
-        "residual_scale": jnp.asarray(scale, jnp.float32),
-        "at_ceiling": held.astype(jnp.float32),
+        "residual_scale": jnp.asarray(scale, float),
+        "at_ceiling": held.astype(float),
       }
 
     return assign(group, measure)
 
-  return Temperature(lambda key: {group: jnp.asarray(initial, jnp.float32)}, value, step, rows)
+  return Temperature(lambda key: {group: jnp.asarray(initial, float)}, value, step, rows)

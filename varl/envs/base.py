@@ -6,10 +6,11 @@ from inspect import getattr_static
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from varl.types import Array, Spec
+from varl.types import Array, Key, Spec
 
 DEFAULT_BOUNDS = (-1.0, 1.0)
 """The action range of an environment that names none: Brax's."""
@@ -21,9 +22,10 @@ _STATE_FIELDS = ("obs", "reward", "done", "metrics", "info", "replace")
 class Environment(Protocol):
   """One environment, not a batch of them, with the interface of Brax's `Env`.
 
-  `reset` takes one *legacy* key (`uint32[2]`, as `jax.random.PRNGKey` makes it), because that is what Brax takes. Both
-  methods return a pytree with `.obs` `[observation_size]`, `.reward` and `.done` scalars, `.metrics` and `.info` dicts
-  and `.replace`. `done` means that the episode ended by itself; time limits belong to `varl.envs.vectorize`.
+  `reset` takes one *legacy* key, because that is what Brax takes: as `jax.random.PRNGKey` makes it, `uint32[2]`, or
+  `uint32[4]` where JAX's default generator is another. (`varl.envs.vectorize` takes typed keys of any generator.)
+  Both methods return a pytree with `.obs` `[observation_size]`, `.reward` and `.done` scalars, `.metrics` and `.info`
+  dicts and `.replace`. `done` means that the episode ended by itself; time limits belong to `varl.envs.vectorize`.
 
   Optional attributes:
     discrete: True where an action is one integer in [0, action_size); default False.
@@ -141,6 +143,24 @@ def inspect(env: Environment) -> tuple[Spec, Any]:
   return env_spec, state
 
 
+def of_implementation(keys: Key, name: Any = None) -> Key:
+  """Typed keys of the random number generator of that name, by default JAX's default one, for typed keys of any.
+
+  Keys of that generator are themselves, others are consumed: each draws the data of its successor.
+  """
+  like = jax.eval_shape(lambda: jax.random.key(0, impl=name))
+  if keys.dtype == like.dtype:
+    return keys
+  shape = jax.eval_shape(jax.random.key_data, like).shape
+  data = jax.vmap(lambda key: jax.random.bits(key, shape, jnp.uint32))(keys.reshape(-1))
+  return jax.random.wrap_key_data(data.reshape(*keys.shape, *shape), impl=name)
+
+
+def legacy(keys: Key) -> Array:
+  """Typed keys as what `Environment.reset` takes: `uint32[..., k]`, the data of keys of JAX's default generator."""
+  return jax.random.key_data(of_implementation(keys))
+
+
 def spec(env: Environment) -> Spec:
   """What an agent has to know of `env`; raises as `inspect` does."""
   return inspect(env)[0]
@@ -153,7 +173,7 @@ def check(env: Environment) -> None:
 
 def trace_step(env: Environment, env_spec: Spec, state: Any) -> Any:
   """Shapes and dtypes of the state that `step` leads to from one like `state`; nothing is run."""
-  shape, dtype = ((), np.int32) if env_spec.discrete else ((env_spec.action_size,), np.float32)
+  shape, dtype = ((), np.int32) if env_spec.discrete else ((env_spec.action_size,), jnp.result_type(float))
   return jax.eval_shape(env.step, state, jax.ShapeDtypeStruct(shape, dtype))
 
 
@@ -186,7 +206,7 @@ def _trace_reset(env: Environment) -> Any:
 
   try:
     # A legacy key, the numbers of which nobody looks at.
-    return jax.eval_shape(reset, jax.random.key_data(jax.random.key(0)))
+    return jax.eval_shape(reset, legacy(jax.random.key(0)))
   except jax.errors.JAXTypeError as error:
     raise ValueError(f"reset of {who} cannot be traced by JAX, as a pure function of its key can: {error}") from error
 

@@ -77,15 +77,15 @@ class Gymnax:
     obs, inner, reward, terminated, _ = self.env.step_env(now, inner, action, self.params)
     return state.replace(
       obs=self._vector(obs),
-      reward=jnp.asarray(reward, jnp.float32).reshape(()),
-      done=jnp.asarray(terminated, jnp.float32).reshape(()),
+      reward=jnp.asarray(reward, float).reshape(()),
+      done=jnp.asarray(terminated, float).reshape(()),
       data=(inner, stream),
     )
 
   def _vector(self, obs: Any) -> Array:
     if self._observed_categories is not None:
-      return jax.nn.one_hot(obs, self._observed_categories, dtype=jnp.float32).reshape(-1)
-    return jnp.concatenate([jnp.ravel(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(obs)])
+      return jax.nn.one_hot(obs, self._observed_categories, dtype=float).reshape(-1)
+    return jnp.concatenate([jnp.ravel(leaf).astype(float) for leaf in jax.tree.leaves(obs)])
 
 
 def make(name: str, **kwargs: Any) -> Gymnax:

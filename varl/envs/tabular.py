@@ -16,7 +16,7 @@ class Tabular:
   """An `MDP` to act in: what a trained agent sees of a problem whose answer is known.
 
   s_0 ~ ρ, s' ~ P(·|s, a), reward r(s, a), done on arrival in a terminal state. Observation: the state, one-hot
-  `float32[S]`; an action is an integer in [0, A). The discount is not the environment's business: give the agent
+  `[S]`; an action is an integer in [0, A). The discount is not the environment's business: give the agent
   `mdp.discount`, and `mdp.terminal` holds what its value must be 0 in.
 
   Args:
@@ -54,13 +54,13 @@ class Tabular:
     following = following.astype(jnp.int32)
     return state.replace(
       obs=self._observation(following),
-      reward=self.mdp.reward[place, action].astype(jnp.float32),
-      done=self.mdp.terminal[following].astype(jnp.float32),
+      reward=self.mdp.reward[place, action].astype(float),
+      done=self.mdp.terminal[following].astype(float),
       data=(following, stream),
     )
 
   def _observation(self, place: Array) -> Array:
-    return jax.nn.one_hot(place, self.observation_size, dtype=jnp.float32)
+    return jax.nn.one_hot(place, self.observation_size, dtype=float)
 
 
 def gridworld(

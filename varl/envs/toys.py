@@ -69,7 +69,7 @@ class MultiGoal:
     return state.replace(
       obs=place,
       reward=jnp.where(reached, 10.0, 0.0) - cost,
-      done=reached.astype(jnp.float32),
+      done=reached.astype(float),
       metrics={"distance": distance},
     )
 
@@ -170,6 +170,6 @@ class Chain:
     return State(
       obs=jax.nn.one_hot(cell, self.observation_size),
       reward=reward,
-      done=(cell == self.observation_size - 1).astype(jnp.float32),
+      done=(cell == self.observation_size - 1).astype(float),
       data=cell,
     )

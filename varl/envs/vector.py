@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.envs import base
 from varl.envs.catalog import RESETS
 from varl.types import Array, Key, Spec
@@ -38,7 +39,7 @@ class TimeStep(NamedTuple):
 
   Attributes:
     obs: before the step, `[num_envs, observation_size]`.
-    reward: `float32[num_envs]`, summed over repeated actions; 0 where not `valid`.
+    reward: `[num_envs]`, of JAX's default float, summed over repeated actions; 0 where not `valid`.
     next_obs: what the step led to, also where the environment was reset afterwards; `obs` where not `valid`.
     terminated: `bool[num_envs]`, the episode ended by itself.
     truncated: `bool[num_envs]`, the episode was cut: by the time limit where `valid`, else because it was not finite.
@@ -142,10 +143,11 @@ def vectorize(
   canonical = _canonical(env, env_spec, first_state)
 
   def reset_many(key: Key, count: int) -> Any:
-    keys = jax.random.key_data(jax.random.split(key, count))
+    keys = base.legacy(jax.random.split(key, count))
     return canonical(jax.vmap(env.reset)(keys))
 
   def init(key: Key) -> VectorState:
+    checks.key(key)
     state_key, reset_key = jax.random.split(key)
     # One batch of resets, so that one reset is compiled, not two.
     states = reset_many(reset_key, num_envs + (pool_size if reset == "pool" else 0))
@@ -171,7 +173,7 @@ def vectorize(
     def once(state: Any) -> tuple[Any, Array, Array]:
       state = _tie(canonical(jax.vmap(env.step)(state, action)), key)
       finite = jnp.isfinite(state.reward) & jnp.isfinite(state.obs).all(axis=-1)
-      return state, state.reward.astype(jnp.float32), finite
+      return state, state.reward.astype(float), finite
 
     def again(carry: tuple[Any, Array, Array], _: None) -> tuple[tuple[Any, Array, Array], None]:
       state, reward, finite = carry
@@ -211,12 +213,14 @@ def vectorize(
 
 
 def _scaling(env: base.Environment) -> Callable[[Array], Array]:
-  """From actions in the executed space to what `env` takes."""
+  """From actions in the executed space to what `env` takes, in the dtype that `base.trace_step` traces it with."""
   bounds = base.action_bounds(env)
+  if base.is_discrete(env):
+    return lambda action: action.astype(jnp.int32)
   if bounds is None:
-    return lambda action: action
+    return lambda action: action.astype(float)
   middle, half = (bounds.low + bounds.high) / 2, (bounds.high - bounds.low) / 2
-  return lambda action: middle + half * jnp.clip(action, -1.0, 1.0)
+  return lambda action: (middle + half * jnp.clip(action, -1.0, 1.0)).astype(float)
 
 
 def _tie(tree: Any, key: Key) -> Any:
@@ -243,7 +247,7 @@ def _rekey(states: Any, key: Key) -> Any:
     if typed or jax.tree_util.keystr(path) == ".info['rng']":
       leaf_key = jax.random.fold_in(key, number)
       keys = jax.random.split(leaf_key, leaf.shape if typed else leaf.shape[:-1])
-      leaf = keys if typed else jax.random.key_data(keys).astype(leaf.dtype)
+      leaf = base.of_implementation(keys, jax.random.key_impl(leaf)) if typed else base.legacy(keys).astype(leaf.dtype)
     leaves.append(leaf)
   return jax.tree.unflatten(jax.tree.structure(states), leaves)
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.envs.base import Environment
 from varl.envs.vector import observe, vectorize
 from varl.types import Agent, Array, Key, Metrics, Params
@@ -40,6 +41,7 @@ def evaluator(
   choose = agent.act if stochastic else agent.mode
 
   def evaluate(params: Params, key: Key) -> Metrics:
+    checks.key(key)
     reset_key, key = jax.random.split(key)
     start = (
       batch.reset(reset_key),
@@ -67,8 +69,8 @@ def evaluator(
     return {
       "eval/episode_reward": jnp.mean(returns),
       "eval/episode_reward_std": jnp.std(returns),
-      "eval/avg_episode_length": jnp.mean(lengths),
-      "eval/nan_episodes": jnp.sum(broken.astype(jnp.float32)),
+      "eval/avg_episode_length": jnp.mean(lengths.astype(float)),
+      "eval/nan_episodes": jnp.sum(broken.astype(float)),
     }
 
   return evaluate

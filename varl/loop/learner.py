@@ -91,7 +91,7 @@ def from_replay(agent: Agent, settings: Settings, row: Transition) -> Learner:
       return agent_state, jax.tree.map(jnp.add, sums, metrics)
 
     # `warm` depends on no key, so under vmap over seeds the number of updates is one number and the loop stays a loop.
-    blocks = jnp.where(warm, 0, updates // block)
+    blocks = jnp.where(warm, 0, jnp.int32(updates // block))
     example = jax.tree.map(lambda x: jnp.zeros((batch_size, *x.shape[1:]), x.dtype), ring.data)
     start = (agent_state, zeros(jax.eval_shape(one, agent_state, (example, key))[1]))
     agent_state, metrics = jax.lax.fori_loop(0, blocks, several, start)
@@ -145,7 +145,7 @@ def from_rollout(agent: Agent, settings: Settings) -> Learner:
       return agent_state, jax.tree.map(jnp.add, carry[1], metrics)
 
     keys = jax.random.split(key, settings.epochs)
-    epochs = jnp.where(warm, 0, settings.epochs)  # one number under vmap over seeds, as in `from_replay`
+    epochs = jnp.where(warm, 0, jnp.int32(settings.epochs))  # one number under vmap over seeds, as in `from_replay`
     start = (agent_state, zeros(jax.eval_shape(epoch, agent_state, keys[0])[1]))
     agent_state, metrics = jax.lax.fori_loop(0, epochs, one_more, start)
     return agent_state, memory, {**metrics, "updates": epochs * count}
@@ -184,7 +184,7 @@ def shuffled(key: Key, n: int) -> Array:
     key: consumed.
     n: how many.
   """
-  return jnp.argsort(jax.random.bits(key, (n,)))
+  return jnp.argsort(jax.random.bits(key, (n,), jnp.uint32))
 
 
 def zeros(shapes: Any) -> Any:

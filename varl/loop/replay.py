@@ -74,11 +74,11 @@ def ring(capacity: int, example: ArrayTree) -> Replay:
     if count > capacity:
       raise ValueError(f"{count} rows at once do not fit a replay buffer of capacity={capacity}")
     valid = valid.astype(jnp.int32)
-    offset = jnp.cumsum(valid) - valid
+    offset = jnp.cumsum(valid, dtype=jnp.int32) - valid
     # Rows left out are sent past the end, where "drop" discards them.
     index = jnp.where(valid > 0, (state.position + offset) % capacity, capacity)
     data = jax.tree.map(lambda d, x: d.at[index].set(x.astype(d.dtype), mode="drop"), state.data, batch)
-    total = jnp.sum(valid)
+    total = jnp.sum(valid, dtype=jnp.int32)
     return ReplayState(data, (state.position + total) % capacity, jnp.minimum(state.size + total, capacity))
 
   def sample(state: ReplayState, key: Key, n: int) -> Any:

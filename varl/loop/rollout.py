@@ -84,9 +84,9 @@ def unroll(
       obs=step.obs,
       action=action,
       reward=step.reward,
-      discount=1.0 - step.terminated.astype(jnp.float32),
+      discount=1.0 - step.terminated.astype(float),
       next_obs=step.next_obs,
-      truncated=step.truncated.astype(jnp.float32),
+      truncated=step.truncated.astype(float),
       extras=extras,
     )
     ended = step.terminated | step.truncated
@@ -96,7 +96,7 @@ def unroll(
     episodes = Episodes(
       jnp.sum(complete, dtype=jnp.int32),
       jnp.sum(jnp.where(complete, returns, 0.0)),
-      jnp.sum(jnp.where(complete, lengths, 0)).astype(jnp.float32),
+      jnp.sum(jnp.where(complete, lengths, 0)).astype(float),
       jnp.sum(~step.valid, dtype=jnp.int32),
     )
     carry = jax.tree.map(lambda new, old: jnp.where(_rows(ended, new), old, new), carry, fresh)
@@ -104,7 +104,7 @@ def unroll(
     return state, (transition, step.valid, episodes)
 
   state, (transitions, valid, episodes) = jax.lax.scan(one, state, jax.random.split(key, length))
-  return state, transitions, valid, jax.tree.map(lambda x: jnp.sum(x, axis=0), episodes)
+  return state, transitions, valid, jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), episodes)
 
 
 def _rows(mask: Array, like: Array) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from varl import checks
 from varl.envs.base import Environment, spec
 from varl.envs.vector import vectorize
 from varl.loop import rollout
@@ -56,11 +57,13 @@ class Trainer(NamedTuple):
 
   Attributes:
     init: `key -> TrainerState`.
-    epoch: `(state, iterations) -> (state, metrics)`: that many iterations; jitted, and the state is donated.
+    epoch: `(state, iterations) -> (state, metrics)`: that many iterations; jitted, and the state is donated. Metrics
+      are means over updates or episodes. A mean over none is 0, and its count, `training/updates` or
+      `training/episodes`, says so: NaN would stop a healthy run under `jax_debug_nans`.
     evaluate: `(state, key) -> metrics`, jitted.
     run: `key -> (TrainerState, metrics)`: the whole run under one scan with an evaluation after every epoch, metrics
       stacked `[epochs]`. `jit(vmap(run))(keys)` trains several seeds; build agent and trainer inside the function to
-      vmap over numeric hyper-parameters too. Its "env_steps" are int32 where that holds them, else the nearest float32;
+      vmap over numeric hyper-parameters too. Its "env_steps" are int32 where that holds them, else the nearest float;
       "iterations" is exact.
     shapes: the state as shapes, dtypes and (on several devices) shardings: what a checkpoint is restored into.
     settings: as given.
@@ -165,6 +168,7 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
   if devices == 1:
 
     def init(key: Key) -> TrainerState:
+      checks.key(key)
       agent_key, loop_key = jax.random.split(key)
       return TrainerState(agent.init(agent_key), init_loop(loop_key))
 
@@ -178,6 +182,7 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     split = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
 
     def init(key: Key) -> TrainerState:
+      checks.key(key)
       agent_key, loop_key = jax.random.split(key)
 
       def local() -> LoopState:
@@ -200,6 +205,7 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     return evaluate_params(state.agent.params, key)
 
   def run(key: Key) -> tuple[TrainerState, Metrics]:
+    checks.key(key)
     init_key, eval_key = run_keys(key)
 
     def one(state: TrainerState, epoch: tuple[Array, Array, Array]) -> tuple[TrainerState, Metrics]:
@@ -231,12 +237,12 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
 def epochs_of(settings: Settings) -> tuple[Array, Array, Array]:
   """The epochs of a whole run, each `[epochs]`: its iterations, iterations at its end, environment steps at its end.
 
-  The first two are int32, and so are the last where they fit; else they are float32, correct to the nearest.
+  The first two are int32, and so are the last where they fit; else they are the nearest floats.
   """
   length, total = settings.iterations_per_epoch, settings.iterations
   ends = np.append(length * np.arange(1, -(-total // length), dtype=np.int64), total)
   steps = ends * settings.steps_per_iteration
-  dtype = np.int32 if steps[-1] <= np.iinfo(np.int32).max else np.float32
+  dtype = np.int32 if steps[-1] <= np.iinfo(np.int32).max else jnp.result_type(float)
   return (
     jnp.asarray(np.diff(ends, prepend=0), jnp.int32),
     jnp.asarray(ends, jnp.int32),
@@ -262,16 +268,14 @@ def _transition_shapes(env: Any, agent: Agent) -> Transition:
 
 
 def _summary(sums: Metrics, episodes: rollout.Episodes) -> Metrics:
-  """Means over the epoch's updates and episodes; NaN where there was none."""
-  updates = sums["updates"]
-  metrics = {f"training/{k}": jnp.where(updates > 0, x / updates, jnp.nan) for k, x in sums.items() if k != "updates"}
-  any_ended = episodes.ended > 0
+  """Means over the epoch's updates and episodes; 0 where there was none."""
+  updates, ended = sums["updates"], jnp.maximum(episodes.ended, 1)
   return {
-    **metrics,
+    **{f"training/{name}": x / jnp.maximum(updates, 1) for name, x in sums.items() if name != "updates"},
     "training/updates": updates,
     "training/episodes": episodes.ended,
-    "training/episode_reward": jnp.where(any_ended, episodes.return_sum / episodes.ended, jnp.nan),
-    "training/avg_episode_length": jnp.where(any_ended, episodes.length_sum / episodes.ended, jnp.nan),
+    "training/episode_reward": episodes.return_sum / ended,
+    "training/avg_episode_length": episodes.length_sum / ended,
     "training/nan_resets": episodes.nan_resets,
   }
 

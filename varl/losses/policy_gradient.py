@@ -58,7 +58,7 @@ def clipped_ratio(
   advantage = jax.lax.stop_gradient(advantage)
   ratio = jnp.exp(log_prob - jax.lax.stop_gradient(behaviour_log_prob))
   plain, clipped = ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage
-  return -jnp.minimum(plain, clipped), (clipped < plain).astype(jnp.float32)
+  return -jnp.minimum(plain, clipped), (clipped < plain).astype(log_prob.dtype)
 
 
 def standardised(advantage: Array, axis: str | None = None) -> Array:

@@ -33,5 +33,5 @@ def top_weights(
   kept = max(1, int(share * everyone.size))
   threshold = jnp.sort(everyone)[-kept]
   total = jax.nn.logsumexp(jnp.where(everyone >= threshold, everyone / eta, -jnp.inf))
-  log_count = jnp.log(jnp.sum(everyone >= threshold).astype(jnp.float32))
+  log_count = jnp.log(jnp.sum(everyone >= threshold).astype(advantage.dtype))
   return jnp.where(advantage >= threshold, advantage / eta - total, -jnp.inf), log_count

@@ -38,7 +38,7 @@ def uniform_proposal(head: Head) -> Proposal:
 
   def propose(design: Design, params: Params, obs: Observation, key: Key, n: int) -> tuple[Array, Array]:
     shape = (n, *jnp.shape(obs)[:-1])
-    return uniform(key, shape), jnp.full(shape, log_density, jnp.float32)
+    return uniform(key, shape), jnp.full(shape, log_density, float)
 
   return propose
 
@@ -50,7 +50,7 @@ def gaussian_proposal(action_size: int, std: float | Array) -> Proposal:
     action_size: d.
     std: its deviation, wide enough to reach every action that matters.
   """
-  normal = policies.normal(jnp.zeros(action_size), jnp.broadcast_to(jnp.asarray(std, jnp.float32), (action_size,)))
+  normal = policies.normal(jnp.zeros(action_size), jnp.broadcast_to(jnp.asarray(std, float), (action_size,)))
 
   def propose(design: Design, params: Params, obs: Observation, key: Key, n: int) -> tuple[Array, Array]:
     action = normal.sample(seed=key, sample_shape=(n, *jnp.shape(obs)[:-1]))

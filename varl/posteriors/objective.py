@@ -109,7 +109,7 @@ def start_from(head: Head, start: Array | None) -> Array:
   Raises:
     ValueError: another shape.
   """
-  outputs = jnp.zeros(head.size) if start is None else jnp.asarray(start, jnp.float32)
+  outputs = jnp.zeros(head.size) if start is None else jnp.asarray(start, float)
   if outputs.shape != (head.size,):
     raise ValueError(f"inference starts from outputs of shape {(head.size,)}, got {outputs.shape}")
   return outputs

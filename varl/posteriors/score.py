@@ -154,7 +154,7 @@ def natural(
       length = jnp.sqrt(2.0 * max_kl / jnp.where(curvature > 0, curvature, jnp.inf))
 
       def moved(share: Array) -> ArrayTree:
-        return jax.tree.map(lambda w, x: w + share * length * x, old, direction)
+        return jax.tree.map(lambda w, x: (w + share * length * x).astype(w.dtype), old, direction)
 
       def fits(share: Array) -> Array:
         gain, distance = mean((surrogate(moved(share)) - before, kl(moved(share))))
@@ -164,7 +164,7 @@ def natural(
         share, tries, _ = carry
         return share / 2.0, tries + 1, fits(share / 2.0)
 
-      one = jnp.float32(1.0)
+      one = jnp.ones(())
       share, _, found = jax.lax.while_loop(
         lambda carry: ~carry[2] & (carry[1] < backtracks), shorter, (one, jnp.int32(0), fits(one))
       )
@@ -213,4 +213,4 @@ def _entropy(design: Design, params: Params, batch: Batch, drawn: Particles) -> 
 
 
 def _dot(a: ArrayTree, b: ArrayTree) -> Array:
-  return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), jnp.float32(0.0))
+  return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), jnp.zeros(()))

@@ -42,7 +42,7 @@ def fixed(head: Head, outputs: Array) -> Prior:
   Raises:
     ValueError: outputs of another shape.
   """
-  outputs = jnp.asarray(outputs, jnp.float32)
+  outputs = jnp.asarray(outputs, float)
   if outputs.shape != (head.size,):
     raise ValueError(f"the fixed prior of this head takes outputs of shape {(head.size,)}, got {outputs.shape}")
 

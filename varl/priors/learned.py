@@ -66,7 +66,7 @@ def learned(
   Raises:
     ValueError: bounds for other parts than the head has.
   """
-  parts = jax.eval_shape(head.decouple, *2 * (jax.ShapeDtypeStruct((head.size,), jnp.float32),))
+  parts = jax.eval_shape(lambda: head.decouple(*2 * (jnp.zeros(head.size),)))
   if set(bounds) != set(parts):
     raise ValueError(f"this head's policy has the parts {sorted(parts)}, but there are bounds for {sorted(bounds)}")
   target, multipliers = f"target_{group}", f"{group}_bounds"
@@ -105,7 +105,7 @@ def learned(
 
     def policy_loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       drawn = design.posterior.particles(design, params, batch, key)
-      value = jnp.float32(0.0)
+      value = jnp.zeros(())
       found = of_parts(params, batch.obs)
       fitted = [outputs for outputs, _ in found.values()] if decoupled else [network.apply(params[group], batch.obs)]
       for outputs in fitted:
@@ -117,7 +117,7 @@ def learned(
       return value, {entropy: -jnp.mean(log_prob(params, batch.obs, own))}
 
     def price_loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-      value, metrics = jnp.float32(0.0), dict[str, Array]()
+      value, metrics = jnp.zeros(()), dict[str, Array]()
       for name, (_, kl) in of_parts(params, batch.obs).items():
         priced = (params[multipliers][name], kl, jnp.asarray(bounds[name].budget))
         value += jnp.sum(bounds[name].multiplier.loss(*priced))

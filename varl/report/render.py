@@ -60,6 +60,8 @@ def episode(
   import jax.numpy as jnp
   import numpy as np
 
+  from varl.envs import base
+
   brax_of(env)
   if episode_length < 1 or action_repeat < 1:
     raise ValueError(f"episode_length and action_repeat are at least 1, got {episode_length} and {action_repeat}")
@@ -67,7 +69,7 @@ def episode(
   @jax.jit
   def run(key: Any) -> Any:
     reset_key, act_key = jax.random.split(key)
-    first = env.reset(jax.random.key_data(reset_key))  # Brax takes legacy keys
+    first = env.reset(base.legacy(reset_key))
 
     def step(carry: Any, time: Any) -> Any:
       state, held = carry

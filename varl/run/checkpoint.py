@@ -282,7 +282,8 @@ def restore(directory: str | os.PathLike[str], example: Any) -> tuple[int, Any]:
       found = leaves.differences(manifest["leaves"], wanted)
       if found:
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
-        raise CheckpointError(f"{path} holds another state than is asked for: {'; '.join(found[:5])}{more}")
+        hint = leaves.precision(manifest["leaves"], wanted)
+        raise CheckpointError(f"{path} holds another state than is asked for{hint}: {'; '.join(found[:5])}{more}")
       arrays = _load_arrays(path, manifest)
     except (_Damaged, OSError) as error:
       damaged.append(f"checkpoint {path} is damaged ({error})")

@@ -52,7 +52,7 @@ class Policy:
 
   def step(self, carry: Carry, obs: Array, key: Key) -> tuple[Array, Carry]:
     """As a call, with the policy's memory: `(action, carry)`. `agent.carry(B)` starts an episode."""
-    obs = jnp.asarray(obs, jnp.float32)
+    obs = jnp.asarray(obs, float)
     size = self.agent.spec.observation_size
     if obs.ndim not in (1, 2) or obs.shape[-1] != size:
       raise ValueError(f"this policy takes observations [{size}] or [B, {size}], got shape {obs.shape}")

@@ -125,5 +125,15 @@ def differences(saved: dict[str, dict[str, Any]], wanted: dict[str, dict[str, An
   return result
 
 
+def precision(saved: dict[str, dict[str, Any]], wanted: dict[str, dict[str, Any]]) -> str:
+  """What JAX's mode explains of their differences, in brackets: floats of 32 bits in one and of 64 in the other."""
+  pairs = {(saved[path].get("dtype"), wanted[path].get("dtype")) for path in saved.keys() & wanted.keys()}
+  if ("float32", "float64") in pairs:
+    return " (jax_enable_x64 is on here, and was off where it was saved)"
+  if ("float64", "float32") in pairs:
+    return " (jax_enable_x64 is off here, and was on where it was saved)"
+  return ""
+
+
 def _text(entry: dict[str, Any]) -> str:
   return f"{entry['dtype']}{entry['shape']}" if "shape" in entry else f"a Python {entry['kind']}"

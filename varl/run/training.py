@@ -271,7 +271,9 @@ def _loop(
 
 
 def _compile(trainer: Trainer, init_key: Any, saved: dict[str, Any] | None) -> tuple[TrainerState, Any, Any]:
-  """Compiles the three programs side by side, and gives the first state."""
+  """Compiles the three programs side by side, and gives the first state; compiles nothing under `jax.disable_jit`."""
+  if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+    return trainer.init(init_key) if saved is None else saved["trainer"], trainer.epoch, trainer.evaluate
   count = jax.ShapeDtypeStruct((), np.int32)
   with concurrent.futures.ThreadPoolExecutor(3) as pool:
     epoch = pool.submit(lambda: trainer.epoch.lower(trainer.shapes, count).compile())
