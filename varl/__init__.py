@@ -20,12 +20,13 @@ _MEMBERS = {
     "Prior",
     "Spec",
     "Temperature",
+    "Term",
     "TrainStep",
     "Transition",
     "Value",
   ),
   "varl.step": ("assign", "chain", "copy", "descend", "every", "joint", "repeat", "share", "track"),
-  "varl.design": ("agent",),
+  "varl.design": ("agent", "scaled", "with_term"),
   "varl.loop.settings": ("Settings",),
   "varl.loop.trainer": ("Trainer", "TrainerState", "make_trainer"),
   "varl.loop.evaluate": ("evaluator",),
@@ -69,6 +70,7 @@ __all__ = [
   "Settings",
   "Spec",
   "Temperature",
+  "Term",
   "TrainStep",
   "Trainer",
   "TrainerState",
@@ -104,11 +106,13 @@ __all__ = [
   "returns",
   "run",
   "save_policy",
+  "scaled",
   "share",
   "temperatures",
   "track",
   "train",
   "values",
+  "with_term",
 ]
 
 if TYPE_CHECKING:
@@ -131,7 +135,7 @@ if TYPE_CHECKING:
     temperatures,
     values,
   )
-  from varl.design import agent
+  from varl.design import agent, scaled, with_term
   from varl.loop.evaluate import evaluator
   from varl.loop.settings import Settings
   from varl.loop.trainer import Trainer, TrainerState, make_trainer
@@ -150,6 +154,7 @@ if TYPE_CHECKING:
     Prior,
     Spec,
     Temperature,
+    Term,
     TrainStep,
     Transition,
     Value,

@@ -1,6 +1,7 @@
 """The one place where the four axes are glued into an agent."""
 
-from typing import Any
+import math
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +18,18 @@ from varl.types import (
   Design,
   Extras,
   Key,
+  LossFn,
   Metrics,
   Observation,
   Params,
+  Posterior,
+  Prior,
   Spec,
+  Temperature,
+  Term,
+  TrainStep,
   Transition,
+  Value,
 )
 
 NORMALIZER = "normalizer"
@@ -30,12 +38,84 @@ NORMALIZER = "normalizer"
 OBSERVED = "observed"
 """The parameter group of an on-policy agent's moments of all frames so far, which scale from the next rollout on."""
 
+Axis = TypeVar("Axis", Prior, Posterior, Value, Temperature)
+
+
+def scaled(params: Params, obs: Observation) -> Observation:
+  """Observations as the functions and losses of a design see them: scaled by the agent's running moments.
+
+  Args:
+    params: the agent's, with or without the group "normalizer".
+    obs: `[..., o]`, as the environment gives them.
+  """
+  return normalize.apply(params[NORMALIZER], obs) if NORMALIZER in params else obs
+
+
+def with_term(
+  axis: Axis,
+  loss: LossFn,
+  *,
+  name: str,
+  weight: float | Array = 1.0,
+  into: str | None = None,
+  stream: str | None = None,
+) -> Axis:
+  """The same axis, with a term in the loss that its step descends: one gradient of the sum, one optimiser, one clip.
+
+    θ_G ← θ_G + optimizer(∇_{θ_G} [L(θ) + w L_term(θ)])
+
+    design = design._replace(posterior=varl.with_term(design.posterior, cloning, name="cloning", weight=0.1))
+
+  It is logged as `<name>_loss`, before the weight. It sees what the axis' own loss sees (`types.LossFn`): a batch whose
+  observations are scaled, and on several devices the rows of one, over which its mean is taken.
+
+  Args:
+    axis: a prior, posterior, value or temperature that learns by a gradient step; it takes any number of terms.
+    loss: `(params, batch, key) -> (scalar, metrics)`.
+    name: of the term.
+    weight: w; a number, or an array that may be traced. A concrete 0 leaves the term out of the sum; it is reported
+      all the same.
+    into: the gradient step, by its name, which is the parameter group's where nothing else is said; None: the only one.
+    stream: the noise stream that the term's key is folded from; None: its name. `step.POSTERIOR_STREAM` is that of the
+      actions drawn at the batch's states.
+
+  Raises:
+    ValueError: an axis that learns nothing, a concrete weight that is not finite; in `varl.agent`, a step without the
+      gradient step `into`, or with several and none named.
+  """
+  if axis.step is None:
+    raise ValueError(f"a term {name!r} joins a loss, but this {type(axis).__name__.lower()} learns nothing")
+  if isinstance(weight, int | float) and not math.isfinite(weight):
+    raise ValueError(f"the weight of a term is finite, got {weight}")
+  make = axis.step
+
+  def step(design: Design) -> TrainStep:
+    found = make(design)
+    allowed = f"the gradient steps of this {type(axis).__name__.lower()} are {list(found.descends)}"
+    if not found.descends:
+      raise ValueError(f"the term {name!r} joins a gradient step, but {allowed}: {list(found.names)} are none")
+    if into is None and len(found.descends) > 1:
+      raise ValueError(f"{allowed}: say which one the term {name!r} joins by `into`")
+    target = found.descends[0] if into is None else into
+    if target not in found.descends:
+      raise ValueError(f"the term {name!r} joins {target!r}, but {allowed}")
+    term = Term(name, loss, weight, target, name if stream is None else stream)
+    made = make(design._replace(terms=(*design.terms, term)))
+    if name not in made.terms:
+      raise ValueError(
+        f"the gradient step {target!r} takes no terms: it is made without `descend(..., terms=design.terms)`"
+      )
+    return made
+
+  return axis._replace(step=step)
+
 
 def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: bool = True) -> Agent:
   """Glues a design into an agent.
 
   One update is `joint` of the axes' steps: value, posterior, prior and temperature all read the same old parameters, as
-  Haarnoja's, Brax's and Acme's implementations do. Every function of the axes sees normalised observations.
+  Haarnoja's, Brax's and Acme's implementations do. Every function and every loss of the axes sees observations that are
+  scaled by the running moments, in the batch, in the side batch and when acting; `scaled` does so to any others.
 
   Fresh frames change the moments. Off-policy they do so at once. On-policy a policy whose observations are scaled anew
   is another policy than the one that acted, so the moments of a rollout scale from the next one on (`renew`), and what
@@ -50,8 +130,11 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
       "observed" holds those of all frames so far.
 
   Raises:
-    ValueError: two axes that name one parameter group, or write one; a side batch beside sequences.
+    ValueError: two axes that name one parameter group, or write one; a side batch beside sequences; a term that finds
+      no gradient step to join.
   """
+  if design.terms:
+    raise ValueError("the terms of a design are those of one axis: varl.with_term(design.posterior, ...) adds one")
   if design.value.sequence and design.temperature.side_batch:
     raise ValueError("a temperature with a side batch, such as bellman_residual, needs a value of single transitions")
   on_policy = design.value.prepare is not None and not design.value.sequence
@@ -69,24 +152,21 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     params: dict[str, object] = {group: normalize.init(spec.observation_size) for group in moments}
     for name, axis in zip(("value", "posterior", "prior", "temperature"), axes, strict=True):
       groups = axis.init(stream_key(key, name))
-      twice = sorted(groups.keys() & params.keys())
+      twice = sorted(groups.keys() & {NORMALIZER, *params})
       if twice:
         raise ValueError(f"the design's {name} names the parameter groups {twice}, which another part has already")
       params |= groups
     return AgentState(params, update_all.init(params))
 
-  def scale(params: Params, obs: Observation) -> Observation:
-    return normalize.apply(params[NORMALIZER], obs) if normalize_observations else obs
-
   def scale_batch(params: Params, batch: Batch) -> Batch:
-    return batch._replace(obs=scale(params, batch.obs), next_obs=scale(params, batch.next_obs))
+    return batch._replace(obs=scaled(params, batch.obs), next_obs=scaled(params, batch.next_obs))
 
   def act(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     checks.key(key)
-    return design.posterior.act(design, params, carry, scale(params, obs), key)
+    return design.posterior.act(design, params, carry, scaled(params, obs), key)
 
   def mode(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
-    return design.posterior.mode(design, params, carry, scale(params, obs), key)
+    return design.posterior.mode(design, params, carry, scaled(params, obs), key)
 
   def update(state: AgentState, batch: Batch, key: Key) -> tuple[AgentState, Metrics]:
     checks.key(key)

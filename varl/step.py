@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl.types import Array, ArrayTree, Batch, Key, LossFn, Metrics, Params, State, TrainStep
+from varl.types import Array, ArrayTree, Batch, Key, LossFn, Metrics, Params, State, Term, TrainStep
 
 POSTERIOR_STREAM = "posterior"
 """The noise stream of the actions drawn at `batch.obs`: a policy's loss and a temperature's share it, and so one
@@ -47,10 +47,11 @@ def descend(
   name: str | None = None,
   stream: str | None = None,
   axis: str | None = None,
+  terms: Sequence[Term] = (),
 ) -> TrainStep:
   """A gradient step on `groups`; every other group is a constant of the loss.
 
-  θ_G ← θ_G + optimizer(∇_{θ_G} loss(θ, batch, key))
+  θ_G ← θ_G + optimizer(∇_{θ_G} [loss(θ, batch, key) + Σ_k w_k term_k(θ, batch, key_k)])
 
   Args:
     groups: the group or groups to change.
@@ -63,28 +64,48 @@ def descend(
     axis: a mapped axis (`shard_map`, `vmap`) over whose members loss, gradients and metrics are averaged, which is
       right for means over the batch. What is no mean (a deviation, a maximum, a ratio of sums) the loss makes global
       itself, of `losses.batch_mean` or a collective. None: single device.
+    terms: losses that are added; those that are not `into` this step are left out. An axis of a design passes
+      `design.terms`. A concrete weight of 0 leaves the term out of the sum; it is reported all the same.
 
   Returns:
-    A TrainStep whose metrics are the loss's own, `<name>_loss` and `<name>_grad_norm` (global norm before the
-    optimizer).
+    A TrainStep whose metrics are the losses' own, `<term>_loss` of each term, `<name>_loss` (the whole sum) and
+    `<name>_grad_norm` (global norm before the optimizer).
 
   Raises:
-    ValueError: no group, a group named twice, or at `init` a group the parameters lack.
+    ValueError: no group, a group named twice, two terms of one name; at `init` a group that the parameters lack or that
+      has a leaf which is not of floating point; at the step, a loss that is not (scalar, metrics).
   """
   groups = (groups,) if isinstance(groups, str) else tuple(groups)
   if not groups or len(set(groups)) != len(groups):
     raise ValueError(f"descend takes one or more different groups, got {groups!r}")
   label = "+".join(groups) if name is None else name
   stream = label if stream is None else stream
+  added = tuple(term for term in terms if term.into == label)
+  names = tuple(term.name for term in added)
+  if len({*names, label}) <= len(names):
+    raise ValueError(f"the terms of one loss have different names, and another than its own {label!r}; got {names}")
 
   def init(params: Params) -> State:
-    return {label: optimizer.init(_pick(params, groups, label))}
+    own = _pick(params, groups, label)
+    for path, leaf in jax.tree.leaves_with_path(own):
+      if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        raise ValueError(
+          f"step {label!r} descends on arrays of floating point, but {jax.tree_util.keystr(path)} is "
+          f"{jnp.result_type(leaf)}; a counter has a group of its own"
+        )
+    return {label: optimizer.init(own)}
 
   def step(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
     own = _pick(params, groups, label)
 
     def of_own(own: Params) -> tuple[Array, Metrics]:
-      value, metrics = loss({**params, **own}, batch, stream_key(key, stream))
+      everything = {**params, **own}
+      value, metrics = _evaluated(label, loss(everything, batch, stream_key(key, stream)))
+      for term in added:
+        extra, more = _evaluated(term.name, term.loss(everything, batch, stream_key(key, term.stream)))
+        metrics = _merge_metrics(metrics, {**more, f"{term.name}_loss": extra})
+        if not isinstance(term.weight, int | float) or term.weight:
+          value = value + term.weight * extra
       # The mean of the *loss* is differentiated: where shard_map tracks what is replicated, the gradient with respect
       # to a replicated parameter is summed over the axis, and that sum is then the gradient of the mean.
       return (value, metrics) if axis is None else jax.lax.pmean((value, metrics), axis)
@@ -97,7 +118,7 @@ def descend(
     metrics = {**metrics, f"{label}_loss": value, f"{label}_grad_norm": optax.tree.norm(grads)}
     return {**params, **new}, {**state, label: opt_state}, metrics
 
-  return TrainStep(init, step, groups, (label,))
+  return TrainStep(init, step, groups, (label,), (label,), names)
 
 
 def assign(
@@ -182,7 +203,7 @@ def chain(*steps: TrainStep) -> TrainStep:
     return params, state, metrics
 
   writes = tuple(dict.fromkeys(group for s in steps for group in s.writes))
-  return TrainStep(_joint_init(steps), step, writes, names)
+  return TrainStep(_joint_init(steps), step, writes, names, *_losses(steps))
 
 
 def joint(*steps: TrainStep) -> TrainStep:
@@ -209,7 +230,7 @@ def joint(*steps: TrainStep) -> TrainStep:
       metrics = _merge_metrics(metrics, new)
     return new_params, new_state, metrics
 
-  return TrainStep(_joint_init(steps), step, writes, names)
+  return TrainStep(_joint_init(steps), step, writes, names, *_losses(steps))
 
 
 def share(stream: str, draw: Callable[[Params, Batch, Key], Any], step: TrainStep) -> TrainStep:
@@ -263,7 +284,7 @@ def every(n: int, step: TrainStep) -> TrainStep:
     new_params, new_state, metrics = jax.lax.cond(count == 0, take, skip)
     return {**params, **new_params}, {**state, **new_state, label: count}, metrics
 
-  return TrainStep(init, run, step.writes, (*step.names, label))
+  return step._replace(init=init, step=run, names=(*step.names, label))
 
 
 def repeat(n: int, step: TrainStep) -> TrainStep:
@@ -313,6 +334,25 @@ def _names(kind: str, steps: Sequence[TrainStep]) -> tuple[str, ...]:
   if twice:
     raise ValueError(f"the steps of a {kind} have different names, but {twice} stand twice; give name=...")
   return names
+
+
+def _losses(steps: Sequence[TrainStep]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """`descends` and `terms` of several steps together."""
+  return tuple(name for s in steps for name in s.descends), tuple(name for s in steps for name in s.terms)
+
+
+def _evaluated(name: str, found: Any) -> tuple[Array, Metrics]:
+  """What a loss gave, checked to be (scalar, metrics)."""
+  if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], dict):
+    parts = (
+      f"({', '.join(type(part).__name__ for part in found)})" if isinstance(found, tuple) else type(found).__name__
+    )
+    raise ValueError(f"the loss of {name!r} returns (scalar, metrics), the metrics a dict; got {parts}")
+  if jnp.shape(found[0]) != ():
+    raise ValueError(
+      f"the loss of {name!r} is a scalar, such as a mean over the batch; got shape {jnp.shape(found[0])}"
+    )
+  return found
 
 
 def _joint_init(steps: Sequence[TrainStep]) -> Callable[[Params], State]:

@@ -104,7 +104,7 @@ def _price(
       measured, budget, metrics = measure(design, params, batch, drawn)
       return variable.loss(params[group], measured, budget), metrics
 
-    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
+    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis, terms=design.terms)
 
   return Temperature(lambda key: {group: variable.init()}, lambda params: variable.value(params[group]), step)
 

@@ -102,6 +102,32 @@ class Spec(NamedTuple):
 
 
 LossFn = Callable[[Params, Batch, Key], tuple[Scalar, Metrics]]
+"""`(params, batch, key) -> (scalar, metrics)`, what a gradient step descends: of all groups and one batch `[B]`.
+
+In a design (`varl.agent`) the batch's `obs` and `next_obs` are scaled by the agent's running moments, which are the
+group "normalizer" of `params`. Observations that a loss brings itself, such as demonstrations, come as the environment
+gives them: `varl.scaled(params, obs)` scales them alike. Actions are raw, before squashing; rewards are not scaled (a
+value multiplies them by its own `reward_scale`). In a `TrainStep` of one's own nothing is scaled. The metrics are
+scalars, the same at each call.
+"""
+
+
+class Term(NamedTuple):
+  """A loss that is added to the loss of a gradient step (`varl.with_term`).
+
+  Attributes:
+    name: of the metric `<name>_loss`, its value before the weight.
+    loss: the loss.
+    weight: multiplies it.
+    into: the name of the gradient step.
+    stream: the noise stream that its key is folded from.
+  """
+
+  name: str
+  loss: LossFn
+  weight: float | Array
+  into: str
+  stream: str
 
 
 class TrainStep(NamedTuple):
@@ -112,12 +138,16 @@ class TrainStep(NamedTuple):
     step: `(params, state, batch, key) -> (params, state, metrics)`. Structure, shapes and dtypes are kept.
     writes: the parameter groups it changes.
     names: the names of the transforms in it; unique within one TrainStep.
+    descends: which of these are gradient steps, whose losses take terms.
+    terms: the names of the terms in their losses.
   """
 
   init: Callable[[Params], State]
   step: Callable[[Params, State, Batch, Key], tuple[Params, State, Metrics]]
   writes: tuple[str, ...]
   names: tuple[str, ...]
+  descends: tuple[str, ...] = ()
+  terms: tuple[str, ...] = ()
 
 
 class Prior(NamedTuple):
@@ -220,6 +250,7 @@ class Design(NamedTuple):
   Attributes:
     prior, posterior, value, temperature: the choices.
     axis: the mapped axis (one of `shard_map`) over which the steps average gradients; None on a single device.
+    terms: what an axis' step hands to its gradient steps: `varl.with_term` fills it for one axis; else empty.
   """
 
   prior: Prior
@@ -227,6 +258,7 @@ class Design(NamedTuple):
   value: Value
   temperature: Temperature
   axis: str | None = None
+  terms: tuple[Term, ...] = ()
 
 
 class AgentState(NamedTuple):

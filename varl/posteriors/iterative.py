@@ -156,7 +156,7 @@ def iterative(
       gain = jnp.mean(run.objective[-1] - run.objective[0])
       return -jnp.mean(value), {"entropy": -jnp.mean(log_prob), "q": q, "inference_gain": gain}
 
-    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
+    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis, terms=design.terms)
 
   def refine(design: Design, params: Params, obs: Observation, noise: Array) -> Array:
     return infer(design, params, obs, noise).outputs[-1]  # its objective and slope are not used, and not computed

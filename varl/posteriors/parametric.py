@@ -80,7 +80,7 @@ def direct(
         value = value + moment_penalty * losses.moment_penalty(policy.mean(), policy.stddev())
       return jnp.mean(value), {entropy: -jnp.mean(log_prob), "q": jnp.mean(q)}
 
-    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
+    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis, terms=design.terms)
 
   return Posterior(
     init=lambda key: {group: network.init(key)},
@@ -124,7 +124,7 @@ def enumerated(
       of_states = -jnp.sum(weight * every.log_weight, axis=0)
       return jnp.mean(value), {entropy: jnp.mean(of_states), "q": jnp.mean(jnp.sum(weight * q, axis=0))}
 
-    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
+    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis, terms=design.terms)
 
   def draw(design: Design, params: Params, batch: Batch, key: Key) -> tuple[()]:
     return ()  # nothing is random

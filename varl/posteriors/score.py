@@ -79,7 +79,7 @@ def score(
       metrics["entropy"] = _entropy(design, params, batch, drawn)
       return jnp.mean(value), metrics
 
-    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
+    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis, terms=design.terms)
 
   return policy._replace(step=step)
 

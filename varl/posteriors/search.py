@@ -148,7 +148,7 @@ def gradient(
       return -jnp.mean(value), {"entropy": -jnp.mean(log_prob), "objective": jnp.mean(value)}
 
     assert optimizer is not None  # checked above: it comes with the network
-    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
+    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis, terms=design.terms)
 
   return Posterior(
     lambda key: {} if network is None else {group: network.init(key)},

@@ -136,6 +136,6 @@ def stein(
     def count(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       return optax.safe_increment(params[counter]), {}
 
-    return chain(descend(group, loss, optimizer, axis=design.axis), assign(counter, count))
+    return chain(descend(group, loss, optimizer, axis=design.axis, terms=design.terms), assign(counter, count))
 
   return Posterior(init, weighed.particles, weighed.draw, act, mode, lambda batch: (), step)

@@ -126,8 +126,8 @@ def learned(
 
     return chain(
       joint(
-        descend(group, policy_loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis),
-        descend(multipliers, price_loss, dual_optimizer, axis=design.axis),
+        descend(group, policy_loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis, terms=design.terms),
+        descend(multipliers, price_loss, dual_optimizer, axis=design.axis, terms=design.terms),
       ),
       follow,
     )

@@ -110,7 +110,7 @@ def q_value(
       value = losses.squared_error(prediction, y).sum(axis=0)
       return jnp.mean(value), {"target_q": jnp.mean(y)}
 
-    return chain(descend(group, loss, optimizer, axis=design.axis), follow)
+    return chain(descend(group, loss, optimizer, axis=design.axis, terms=design.terms), follow)
 
   if correction is None:
     return Value(init, q, q_target, step, backup)
@@ -199,8 +199,8 @@ def state_value(
       prediction = network.apply(params[state_group], batch.obs)[..., 0]
       return jnp.mean(losses.squared_error(prediction, y)), {"v": jnp.mean(prediction)}
 
-    of_states = descend(state_group, v_loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis)
-    return chain(joint(descend(group, q_loss, optimizer, axis=design.axis), of_states), follow)
+    of_states = descend(state_group, v_loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis, terms=design.terms)
+    return chain(joint(descend(group, q_loss, optimizer, axis=design.axis, terms=design.terms), of_states), follow)
 
   return Value(init, q, q, step, backup)
 

@@ -86,7 +86,7 @@ def lambda_value(
       prediction = value(params, batch.obs)
       return jnp.mean(losses.squared_error(prediction, target)), {"v": jnp.mean(prediction)}
 
-    descent = descend(group, loss, optimizer, axis=design.axis)
+    descent = descend(group, loss, optimizer, axis=design.axis, terms=design.terms)
     return descent if updates == 1 else repeat(updates, descent)
 
   return Value(lambda key: {group: network.init(key)}, q, q, step, prepare=prepare)
