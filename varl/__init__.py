@@ -30,6 +30,7 @@ _MEMBERS = {
   "varl.loop.settings": ("Settings",),
   "varl.loop.trainer": ("Trainer", "TrainerState", "make_trainer"),
   "varl.loop.evaluate": ("evaluator",),
+  "varl.run.epochs": ("StopTraining",),
   "varl.run.training": ("Run", "resume", "train"),
   "varl.run.inspect": ("evaluate", "render"),
   "varl.run.safeguards": ("Diverged",),
@@ -69,6 +70,7 @@ __all__ = [
   "Run",
   "Settings",
   "Spec",
+  "StopTraining",
   "Temperature",
   "Term",
   "TrainStep",
@@ -139,6 +141,7 @@ if TYPE_CHECKING:
   from varl.loop.evaluate import evaluator
   from varl.loop.settings import Settings
   from varl.loop.trainer import Trainer, TrainerState, make_trainer
+  from varl.run.epochs import StopTraining
   from varl.run.export import Policy, load_policy, save_policy
   from varl.run.inspect import evaluate, render
   from varl.run.safeguards import Diverged

@@ -20,9 +20,9 @@ def positive(config: Any, *names: str, zero: bool = False, whole: bool = False) 
   allowed = ("a whole number" if whole else "a finite number") + (" >= 0" if zero else " > 0")
   for name in names:
     value = getattr(config, name)
-    if not isinstance(value, numbers.Real | str):
+    if hasattr(value, "dtype") and not isinstance(value, numbers.Real):
       continue
-    number = math.nan if isinstance(value, bool | str) else float(value)
+    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
     fits = math.isfinite(number) and (number >= 0 if zero else number > 0)
     if not fits or (whole and not isinstance(value, numbers.Integral)):
       raise ValueError(f"{name} is {allowed}, got {value!r}")
@@ -37,9 +37,9 @@ def unit_interval(config: Any, *names: str, lower_open: bool = False, upper_open
   interval = f"{'(' if lower_open else '['}0, 1{')' if upper_open else ']'}"
   for name in names:
     value = getattr(config, name)
-    if not isinstance(value, numbers.Real | str):
+    if hasattr(value, "dtype") and not isinstance(value, numbers.Real):
       continue
-    number = math.nan if isinstance(value, bool | str) else float(value)
+    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
     if not 0 <= number <= 1 or (lower_open and number == 0) or (upper_open and number == 1):
       raise ValueError(f"{name} lies in {interval}, got {value!r}")
 
@@ -61,6 +61,27 @@ def key(value: Any) -> None:
     raise ValueError(f"a random key is made by jax.random.key(seed), got {given}{legacy}")
   if shape:
     raise ValueError(f"one random key is needed, got {given}; jax.vmap goes over several")
+
+
+def plain(value: Any, *, whole: bool = False) -> Any:
+  """Numbers of NumPy and JAX as Python's, alone or in tuples and lists; all else, traced arrays too, as it is.
+
+  Args:
+    value: of a setting.
+    whole: whether a float that is a whole number becomes an integer (`1e5`).
+  """
+  if isinstance(value, tuple | list):
+    return type(value)(plain(item, whole=whole) for item in value) if type(value) in (tuple, list) else value
+  if getattr(value, "shape", None) == () and hasattr(value, "dtype") and hasattr(value, "item"):
+    try:
+      value = value.item()
+    except Exception as error:  # a traced array has no number yet
+      if "Tracer" not in type(error).__name__ and "Concret" not in type(error).__name__:
+        raise
+      return value
+  if whole and isinstance(value, float) and value.is_integer():
+    return int(value)
+  return value
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

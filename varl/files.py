@@ -1,7 +1,8 @@
-"""Writing a small file so that a reader, or a restart, sees the old content or the new one and never a part."""
+"""Writing files and directories so that a reader, or a restart, sees what was or what is new, and never a part."""
 
 import os
 import pathlib
+import shutil
 
 
 def sync_directory(directory: str | os.PathLike[str]) -> None:
@@ -37,3 +38,46 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     temporary.unlink(missing_ok=True)
     raise
   sync_directory(path.parent)
+
+
+def put_in_place(new: pathlib.Path, final: pathlib.Path) -> None:
+  """Gives the directory `new` the name `final`; what has that name is set aside first, and deleted at the end.
+
+  A process that dies in between leaves one of the two whole: as `final`, or aside, from where `settle` puts it back.
+
+  Args:
+    new: a directory beside `final`.
+    final: a directory, or nothing.
+
+  Raises:
+    OSError: it could not be done; `final` is then what it was.
+  """
+  settle(final)
+  aside, _ = _beside(final)
+  if not final.exists():
+    new.rename(final)
+  else:
+    final.rename(aside)
+    try:
+      new.rename(final)
+    except BaseException:
+      aside.rename(final)
+      raise
+  sync_directory(final.parent)
+  settle(final)
+
+
+def settle(final: pathlib.Path) -> None:
+  """Ends what a process that died in `put_in_place` left: what was set aside gets its name back, or is deleted."""
+  aside, rubbish = _beside(final)
+  shutil.rmtree(rubbish, ignore_errors=True)
+  if aside.is_dir() and not final.exists():
+    aside.rename(final)
+  elif aside.is_dir():
+    aside.rename(rubbish)  # first, so that half of it is never taken for the whole
+    shutil.rmtree(rubbish, ignore_errors=True)
+
+
+def _beside(final: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+  """Where a directory is set aside, and under which name it is deleted."""
+  return final.with_name(f".{final.name}.old"), final.with_name(f".{final.name}.gone")

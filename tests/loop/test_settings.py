@@ -26,7 +26,7 @@ WHOLE_OR_ZERO = ("warm_up", "pool_size", "checkpoint_every")
 
 
 @pytest.mark.parametrize("name", WHOLE)
-@pytest.mark.parametrize("value", [0, -1, 1.5, 64.0, float("nan"), float("inf"), True, "64"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, float("nan"), float("inf"), True, "64"])
 def test_counts_are_positive_whole_numbers(name, value):
   with pytest.raises(ValueError, match=rf"{name} is a whole number > 0, got {value!r}"):
     Settings(**{name: value})

@@ -1,6 +1,7 @@
 """The hyper-parameters that named algorithms share, and their checks."""
 
 import dataclasses
+import numbers
 from typing import Any
 
 from varl.checks import positive, unit_interval
@@ -178,6 +179,10 @@ def check(config: Any) -> None:
   Raises:
     ValueError: one is out of range.
   """
+  for name in ("hidden", "value_hidden"):
+    widths = getattr(config, name, ())
+    if widths is not None and not (isinstance(widths, tuple | list) and all(_is_width(width) for width in widths)):
+      raise ValueError(f"{name} is a tuple of the layers' widths, such as (256, 256), got {widths!r}")
   positive(config, "learning_rate", "reward_scale")
   positive(config, "decay_updates", "max_grad_norm", zero=True)
   unit_interval(config, "gamma", upper_open=True)
@@ -191,3 +196,7 @@ def check(config: Any) -> None:
     positive(config, "target_every", whole=True)
     positive(config, "epsilon_mean", "epsilon_covariance", "epsilon_policy", "dual_learning_rate")
     positive(config, "initial_mean_multiplier", "initial_covariance_multiplier", "initial_policy_multiplier")
+
+
+def _is_width(width: Any) -> bool:
+  return isinstance(width, numbers.Integral) and not isinstance(width, bool) and int(width) > 0

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
-from varl.checks import positive
+from varl.checks import plain, positive
 from varl.envs.catalog import RESETS
 
 MINIBATCHES = ("rows", "trajectories")
@@ -74,6 +74,8 @@ class Settings:
   num_devices: int = 1
 
   def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      object.__setattr__(self, field.name, plain(getattr(self, field.name), whole=field.type in (int, "int")))
     whole = ("num_timesteps", "num_envs", "episode_length", "action_repeat", "unroll_length", "batch_size")
     positive(self, *whole, "replay_capacity", "eval_every", "eval_episodes", "num_devices", whole=True)
     positive(self, "epochs", "warm_up", "pool_size", "checkpoint_every", zero=True, whole=True)

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from varl import agents, envs, presets
 from varl.agents import Algorithm
-from varl.checks import nearest
+from varl.checks import nearest, plain
 from varl.envs import catalog
 from varl.loop.settings import Settings, check_given
 
 SCHEMA = 1
 FILE = "config.json"
-KEYWORDS = ("algorithm", "env", "seed", "backend", "out", "overwrite", "callback", "preset", "report")
+KEYWORDS = ("algorithm", "env", "seed", "backend", "out", "overwrite", "callback", "preset", "report", "compile_cache")
 """The arguments of `varl.train` beside fields of the Config and of Settings."""
 
 
@@ -63,6 +63,7 @@ def resolve(
       or a value out of range.
   """
   found = agents.load(algorithm)
+  seed = plain(seed, whole=True)
   if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
     raise ValueError(f"seed is a whole number in [0, 2^32), got {seed!r}")
   hyper = {field.name for field in dataclasses.fields(found.config)}
@@ -70,6 +71,7 @@ def resolve(
   _check_fields(found, hyper, loop)
   name = env if isinstance(env, str) else type(env).__name__
   tuned = presets.preset(found.name, catalog.short_name(name)) if preset and found.name in presets.algorithms() else {}
+  overrides = {name: plain(value) for name, value in overrides.items()}
   values = {**tuned, **overrides}
   for setting in values:
     if setting not in hyper | loop:

@@ -33,29 +33,40 @@ class Policy:
   bounds: tuple[Any, Any] | None
   stochastic: bool = False
 
-  def __call__(self, obs: Array, key: Key) -> Array:
+  def __repr__(self) -> str:
+    """Without the arrays."""
+    spec, kind = self.agent.spec, "stochastic" if self.stochastic else "deterministic"
+    actions = f"{spec.action_size} actions" if spec.discrete else f"actions [{spec.action_size}]"
+    return f"Policy({kind}, observations [{spec.observation_size}], {actions})"
+
+  def __call__(self, obs: Array, key: Key | None = None) -> Array:
     """The action for the environment, in its own units.
 
     Args:
       obs: `[observation_size]` or `[B, observation_size]`, as the environment gives it (not normalised).
-      key: consumed; it has no effect on a deterministic policy.
+      key: consumed; a deterministic policy needs none, and one has no effect on it.
 
     Returns:
       `[action_size]` or `[B, action_size]`; an integer or `[B]` integers for discrete actions.
 
     Raises:
-      ValueError: an observation of another size, or a policy with memory, which `step` is for.
+      ValueError: an observation of another size, a stochastic policy without a key, or a policy with memory, which
+        `step` is for.
     """
     if jax.tree.leaves(self.agent.carry(1)):
       raise ValueError("this policy has a memory between steps; use policy.step(carry, obs, key)")
     return self.step((), obs, key)[0]
 
-  def step(self, carry: Carry, obs: Array, key: Key) -> tuple[Array, Carry]:
+  def step(self, carry: Carry, obs: Array, key: Key | None = None) -> tuple[Array, Carry]:
     """As a call, with the policy's memory: `(action, carry)`. `agent.carry(B)` starts an episode."""
     obs = jnp.asarray(obs, float)
     size = self.agent.spec.observation_size
     if obs.ndim not in (1, 2) or obs.shape[-1] != size:
       raise ValueError(f"this policy takes observations [{size}] or [B, {size}], got shape {obs.shape}")
+    if key is None:
+      if self.stochastic:
+        raise ValueError("a stochastic policy needs a key: policy(obs, jax.random.key(seed))")
+      key = jax.random.key(0)
     single = obs.ndim == 1
     choose = self.agent.act if self.stochastic else self.agent.mode
     raw, carry, _ = choose(self.params, carry, obs[None] if single else obs, key)

@@ -122,6 +122,10 @@ class MetricsWriter:
           self._events.add_scalar(name, value, plain[records.STEPS])
       self._events.flush()
 
+  def moved(self, out: str | os.PathLike[str]) -> None:
+    """The directory has another name from here on; the files stay open."""
+    self._out = pathlib.Path(out)
+
   def close(self) -> None:
     """Closes the files; safe to call twice."""
     if self._jsonl is not None:

@@ -6,10 +6,12 @@ What is collective here is for all processes of the run to call, each at the sam
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
   from varl.types import Array, ArrayTree
+
+T = TypeVar("T")
 
 
 class OtherProcessFailed(RuntimeError):
@@ -34,16 +36,20 @@ class Team(NamedTuple):
 
     return bool(np.any(multihost_utils.process_allgather(np.bool_(flag)))) if self.several else flag
 
-  def lead(self, action: Callable[[], object]) -> None:
+  def lead(self, action: Callable[[], T]) -> T | None:
     """Does `action` in the one that leads, while the others wait; collective.
+
+    Returns:
+      What `action` does; None in the others.
 
     Raises:
       OtherProcessFailed: in the others, where it raised.
     """
+    result: T | None = None
     error: Exception | None = None
     if self.leads:
       try:
-        action()
+        result = action()
       except Exception as raised:
         error = raised
     failed = self.anywhere(error is not None)
@@ -51,6 +57,7 @@ class Team(NamedTuple):
       raise error
     if failed:
       raise OtherProcessFailed("process 0 failed; its own error says at what")
+    return result
 
 
 def team(spanning: bool) -> Team:

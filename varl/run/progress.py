@@ -17,8 +17,11 @@ class Reporter:
   def message(self, text: str) -> None:
     """Something to know."""
 
+  def compiling(self, seconds: float) -> None:
+    """The programs are being compiled, for so long already; heard of several times a second, from 0 on."""
+
   def compiled(self, seconds: float) -> None:
-    """The programs are compiled and the first state stands."""
+    """The programs are compiled."""
 
   def advanced(self, env_steps: int, metrics: dict[str, Any]) -> None:
     """The trainer came so far."""
@@ -33,15 +36,21 @@ class Reporter:
 silent = Reporter()
 
 
+PLAIN_SECONDS = 10.0
+"""How often a line says that compiling goes on, where there is no terminal on which a clock could run."""
+
+
 class Console(Reporter):
-  """Reports on a terminal: device and versions, compile time, a progress bar with ETA, a line an evaluation, the
-  curve."""
+  """Reports as text: device and versions, what compiling takes, a line an evaluation, the curve; on a terminal with a
+  clock while compiling, and a progress bar with ETA."""
 
   def __init__(self) -> None:
     import rich.console
 
-    self._console = rich.console.Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    # What is printed is never markup: paths and messages may hold brackets and colons.
+    self._console = rich.console.Console(file=sys.stdout, highlight=False, soft_wrap=True, markup=False, emoji=False)
     self._bar: Any = None
+    self._said = -PLAIN_SECONDS
     self._task: Any = None
     self._total = 0
     self._last = (time.perf_counter(), 0)
@@ -62,9 +71,23 @@ class Console(Reporter):
   def message(self, text: str) -> None:
     self._console.print(text)
 
+  def compiling(self, seconds: float) -> None:
+    import rich.progress as rp
+
+    if self._console.is_terminal:
+      if self._bar is None:
+        columns = (rp.SpinnerColumn(), rp.TextColumn("compiling"), rp.TimeElapsedColumn())
+        self._bar = rp.Progress(*columns, console=self._console, transient=True)
+        self._bar.add_task("")
+        self._bar.start()
+    elif seconds >= self._said + PLAIN_SECONDS:
+      self._console.print(f"compiling: {seconds:.0f} s" if seconds >= 1 else "compiling")
+      self._said = seconds
+
   def compiled(self, seconds: float) -> None:
     import rich.progress as rp
 
+    self.close()
     self._console.print(f"compiled in {seconds:.1f} s")
     columns = (rp.BarColumn(), rp.TaskProgressColumn(), rp.TimeRemainingColumn(), rp.TextColumn("{task.description}"))
     self._bar = rp.Progress(*columns, console=self._console, transient=True)
@@ -100,14 +123,15 @@ class Console(Reporter):
 
     self.close()
     if rows:
-      self._console.print(plots.text_curve(rows), markup=False)
+      self._console.print(plots.text_curve(rows))
     if not complete:
-      self._console.print(f"interrupted; `varl resume {out}` goes on from here" if out else "interrupted")
-    elif out is not None:
+      more = "" if out is None else f"; `varl resume {out}` goes on from here"
+      self._console.print(f"stopped before the last step{more}")
+    if out is not None:
       self._console.print(f"curve: {out / 'curve.png'}   policy: {out / 'policy'}")
 
   def close(self) -> None:
-    """Takes the bar away, also after an error."""
+    """Takes clock and bar away, also after an error."""
     if self._bar is not None:
       self._bar.stop()
       self._bar = None

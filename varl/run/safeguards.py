@@ -1,8 +1,7 @@
-"""What a run on the host makes sure of: its directory, its memory, its end by a signal, and finite numbers."""
+"""What a run on the host makes sure of: its memory, its end by a signal, its count of updates, and finite numbers."""
 
 import math
 import pathlib
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,9 +11,7 @@ from typing import Any
 import jax
 
 from varl.loop.trainer import Trainer, TrainerState
-from varl.run import configure, doctor
-from varl.run.configure import RunConfig
-from varl.run.progress import Reporter
+from varl.run import doctor
 from varl.types import Params
 
 
@@ -22,51 +19,40 @@ class Diverged(RuntimeError):
   """A run whose parameters or losses are no longer finite."""
 
 
-def check_out(out: pathlib.Path, overwrite: bool) -> None:
-  """The directory of a new run.
+def check_learns(trainer: Trainer) -> None:
+  """A run that would never update anything is a mistake in its settings.
 
   Raises:
-    ValueError: it exists, and is not to be overwritten, or is no run.
+    ValueError: no update would be made.
   """
-  if out.exists():
-    if not overwrite:
-      raise ValueError(f"{out} exists already; choose another directory, resume it, or pass overwrite")
-    if not (out / configure.FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
-      raise ValueError(f"{out} exists and is no run; it is not overwritten")
+  settings, warm = trainer.settings, trainer.warm_up_iterations
+  if not settings.updates_per_iteration:
+    raise ValueError(f"updates_per_env_step={settings.updates_per_env_step} makes no update: nothing would be learned")
+  if warm >= settings.iterations:
+    before = f"warm_up={settings.warm_up:,}" if settings.warm_up else "what comes before the first update"
+    raise ValueError(
+      f"num_timesteps={settings.num_timesteps:,} ends before the first update, which comes after "
+      f"{warm * settings.steps_per_iteration:,} environment steps ({before}): nothing would be learned"
+    )
 
 
-def claim(out: pathlib.Path, run: RunConfig) -> None:
-  """Makes the directory, empty but for the run's description.
-
-  Raises:
-    ValueError: it cannot be made.
-  """
-  try:
-    if out.exists():
-      shutil.rmtree(out)
-    out.mkdir(parents=True)
-  except OSError as error:
-    raise ValueError(f"cannot create {out}: {error.strerror}") from None
-  configure.write(out, run, doctor.device_summary())
-
-
-def check_memory(trainer: Trainer, report: Reporter) -> None:
-  """Says what replay will take before it is allocated.
+def check_memory(trainer: Trainer) -> str | None:
+  """What replay will take, in words, before it is allocated; None where there is no replay.
 
   Raises:
     ValueError: it exceeds the memory that the device has.
   """
   size = trainer.replay_bytes
   if not size:
-    return
+    return None
   limit = doctor.device_memory()
-  known = "" if limit is None else f" of {limit / 2**20:,.0f} MiB"
-  report.message(f"replay: {size / 2**20:,.1f} MiB a device{known}")
   if limit is not None and size > limit:
     raise ValueError(
       f"a replay of {trainer.settings.replay_capacity:,} transitions takes {size / 2**20:,.0f} MiB a device, "
       f"but it has {limit / 2**20:,.0f} MiB; lower replay_capacity"
     )
+  known = "" if limit is None else f" of {limit / 2**20:,.0f} MiB"
+  return f"replay: {size / 2**20:,.1f} MiB a device{known}"
 
 
 @contextmanager

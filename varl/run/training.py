@@ -1,33 +1,27 @@
-"""Runs on the host: epochs of the trainer; between them evaluation, metrics, checkpoints and the exported policy."""
+"""The doors of a run on the host, `train` and `resume`: everything is judged here before anything is touched."""
 
-import concurrent.futures
+import contextlib
 import dataclasses
 import functools
-import math
 import os
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from varl import agents, envs
 from varl.agents import Algorithm
 from varl.envs.base import action_bounds, spec
-from varl.loop.trainer import AXIS, Trainer, TrainerState, make_trainer, run_keys
+from varl.loop.trainer import AXIS, TrainerState, make_trainer
 from varl.report import plots, records
-from varl.run import checkpoint, configure, devices, doctor, export, loggers, processes, safeguards
+from varl.run import cache, checkpoint, configure, devices, directory, doctor, epochs, export, processes, safeguards
 from varl.run.configure import RunConfig
+from varl.run.epochs import Row, Session, Start
 from varl.run.export import Policy
+from varl.run.loggers import MetricsWriter
 from varl.run.progress import Reporter, silent
 from varl.types import Params
-
-CHUNKS = 10
-"""Calls of the trainer an epoch. A constant and not a matter of time, so that every run sums its metrics alike."""
-
-Row = dict[str, Any]
 
 
 class Run(NamedTuple):
@@ -38,7 +32,7 @@ class Run(NamedTuple):
     params: the agent's parameters.
     metrics: a row an evaluation, `env_steps` in each.
     out: the run's directory, if it has one.
-    finished: False where it was interrupted before its last step.
+    finished: False where it was ended before its last step.
   """
 
   policy: Policy
@@ -46,6 +40,16 @@ class Run(NamedTuple):
   metrics: list[Row]
   out: pathlib.Path | None
   finished: bool
+
+  def __repr__(self) -> str:
+    """Without the arrays."""
+    last = self.metrics[-1] if self.metrics else {}
+    shown = ", ".join(f"{name}={last[name]:,.6g}" for name in (records.STEPS, "eval/episode_reward") if name in last)
+    out = None if self.out is None else str(self.out)
+    return (
+      f"Run(policy={self.policy!r}, params=<{len(self.params)} groups>, metrics=<{len(self.metrics)} rows; last: "
+      f"{shown or 'none'}>, out={out!r}, finished={self.finished})"
+    )
 
 
 def train(
@@ -60,12 +64,16 @@ def train(
   callback: Callable[[Row], object] | None = None,
   preset: bool = True,
   report: Reporter = silent,
+  compile_cache: bool = True,
   **overrides: Any,
 ) -> Run:
   """Trains an algorithm on an environment.
 
     run = varl.train("sac", "inverted_pendulum", num_timesteps=40_000, out="runs/pendulum")
-    action = run.policy(obs, key)
+    action = run.policy(obs)
+
+  A new run is prepared beside `out` and takes its place when everything is compiled and its first row is written. A run
+  that is there stays whole until then.
 
   An algorithm of one's own has everything that a named one has; what cannot be written to disk is given once more to
   `resume`, `load_policy` and `evaluate`.
@@ -80,12 +88,15 @@ def train(
     num_timesteps: environment steps in all; by default the preset's.
     seed: the same seed gives the same run, bit for bit, on the same CPU and versions.
     backend: Brax's physics backend.
-    out: a directory for metrics, checkpoints, policy and curve (one that all processes see); None keeps everything in
-      memory.
-    overwrite: whether an existing `out` may be replaced.
-    callback: called with each row of metrics, right after its evaluation; what it raises ends the run.
-    preset: whether to start from the tuned preset for this environment, where the algorithm has one.
+    out: a directory for metrics, checkpoints, policy and curve (one that all processes see), which does not exist or is
+      empty; None keeps everything in memory.
+    overwrite: whether `out` may be a run, which this one replaces.
+    callback: called with each row of metrics, right after its evaluation. It may raise `varl.StopTraining` to end the
+      run. Whatever it raises, checkpoint, policy and curve are left; anything else is raised then.
+    preset: whether to start from the tuned preset for this environment.
     report: shows progress (`varl.run.progress.console`).
+    compile_cache: whether compiled programs are kept for the next start, in `varl.run.cache.directory()`; where JAX has
+      a cache configured, that one is used.
     **overrides: fields of the algorithm's Config or of `Settings`.
 
   Raises:
@@ -100,18 +111,29 @@ def train(
   algorithm = agents.load(algorithm)
   run = configure.resolve(algorithm, env, backend=backend, seed=seed, preset=preset, **overrides)
   team = _team(run)
-  report = report if team.leads else silent
-  if out is not None:
-    out = pathlib.Path(out)
-    team.lead(functools.partial(safeguards.check_out, out, overwrite))
-  report.started(run, out)
   made = envs.make(env, backend) if isinstance(env, str) else envs.make(env)
   run = run._replace(spec=spec(made)._asdict())
-  session = _session(run, algorithm, made)
-  safeguards.check_memory(session.trainer, report)
-  if out is not None:  # only now: what is wrong with the run's settings must not cost the run that is overwritten
-    team.lead(functools.partial(safeguards.claim, out, run))
-  return _loop(session, None, [], out, callback, report)
+  session = _session(run, algorithm, made, team)
+  safeguards.check_learns(session.trainer)
+  memory = safeguards.check_memory(session.trainer)
+  path = None if out is None else directory.locate(out)
+
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(cache.persistent(compile_cache))
+
+    def prepare() -> directory.Place | None:
+      if path is None:
+        return None
+      place = stack.enter_context(directory.prepare(path, overwrite))
+      configure.write(place.prepared, run, doctor.device_summary())
+      return place
+
+    place = team.lead(prepare)
+
+    def begin(row: Row | None) -> MetricsWriter | None:
+      return None if place is None else _writer(place.prepared, row, place)
+
+    return _run(session, Start(None, [], begin), path, callback, report, memory)
 
 
 def resume(
@@ -122,51 +144,56 @@ def resume(
   env: Any = None,
   callback: Callable[[Row], object] | None = None,
   report: Reporter = silent,
+  compile_cache: bool = True,
 ) -> Run:
   """Ends, or extends, a run from its last complete checkpoint; metrics are appended to the same files.
 
-  A run of N steps resumed to 2N has, on one CPU, the parameters and metrics of a run of 2N, bit for bit.
+  A run of N steps resumed to 2N has, on one CPU, the parameters and metrics of a run of 2N, bit for bit. A run that was
+  killed before its first checkpoint begins anew; one that has done all its steps is returned as it is.
 
   Args:
     out: the run's directory.
     num_timesteps: environment steps in all; by default those it was started with.
     algorithm, env: the algorithm and the environment, where the run was given an object and not a name.
-    callback, report: as in `train`.
+    callback, report, compile_cache: as in `train`.
 
   Raises:
-    ValueError: `out` is no run, has no readable checkpoint, or one of another algorithm or schema.
+    ValueError: `out` is no run, has no readable checkpoint, or one of another algorithm or schema; it has done more
+      than `num_timesteps` already; or another process writes it. Nothing is changed then.
     Diverged: as in `train`.
   """
-  out = pathlib.Path(out)
-  run = configure.read(out, algorithm)
+  path = directory.locate(out)
+  run = configure.read(path, algorithm)
   if num_timesteps is not None:
     run = run._replace(settings=dataclasses.replace(run.settings, num_timesteps=num_timesteps))
+  rows, saved_at = records.read(path), checkpoint.steps(path / "checkpoints")
+  if saved_at and run.settings.iterations * run.settings.steps_per_iteration < saved_at[-1]:
+    raise ValueError(
+      f"num_timesteps={run.settings.num_timesteps:,} is less than the {saved_at[-1]:,} environment steps that the run "
+      f"in {path} has done"
+    )
+  if not saved_at and (path / "policy").exists():
+    raise ValueError(f"the run in {path} has a policy, but its checkpoints are gone: it cannot go on")
   team = _team(run)
-  report = report if team.leads else silent
-  report.started(run, out)
-  session = _session(run, configure.algorithm_of(run, algorithm), configure.environment_of(run, env))
-  safeguards.check_memory(session.trainer, report)
-  step, saved = checkpoint.restore(out / "checkpoints", {"trainer": session.trainer.shapes, "walltime": 0.0})
-  report.message(f"resuming at {step:,} environment steps")
+  session = _session(run, configure.algorithm_of(run, algorithm), configure.environment_of(run, env), team)
+  safeguards.check_learns(session.trainer)
+  memory = safeguards.check_memory(session.trainer)
 
-  def go_on() -> None:
-    records.truncate_after(out, step)
-    configure.write(out, run, doctor.device_summary())
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(cache.persistent(compile_cache))
+    team.lead(lambda: stack.enter_context(directory.hold(path)))
+    step, saved = -1, None
+    if saved_at:
+      step, saved = checkpoint.restore(path / "checkpoints", {"trainer": session.trainer.shapes, "walltime": 0.0})
 
-  team.lead(go_on)
-  return _loop(session, saved, records.read(out), out, callback, report)
+    def begin(row: Row | None) -> MetricsWriter | None:
+      records.truncate_after(path, step)
+      configure.write(path, run, doctor.device_summary())
+      return _writer(path, row)
 
-
-class _Session(NamedTuple):
-  run: RunConfig
-  algorithm: Algorithm
-  env: Any
-  trainer: Trainer
-
-
-def _session(run: RunConfig, algorithm: Algorithm, env: Any) -> _Session:
-  agent = algorithm.make(spec(env), run.config, axis=AXIS if run.settings.num_devices > 1 else None)
-  return _Session(run, algorithm, env, make_trainer(env, agent, run.settings))
+    start = Start(saved, [row for row in rows if row[records.STEPS] <= step], begin)
+    where = f"resuming at {step:,} environment steps" if saved else "no checkpoint was written: from the beginning"
+    return _run(session, start, path, callback, report, where, memory)
 
 
 def _team(run: RunConfig) -> processes.Team:
@@ -175,127 +202,61 @@ def _team(run: RunConfig) -> processes.Team:
   return processes.team(run.settings.num_devices > jax.local_device_count())
 
 
-def _loop(
-  session: _Session,
-  saved: dict[str, Any] | None,
-  rows: list[Row],
+def _session(run: RunConfig, algorithm: Algorithm, env: Any, team: processes.Team) -> Session:
+  agent = algorithm.make(spec(env), run.config, axis=AXIS if run.settings.num_devices > 1 else None)
+  return Session(run, algorithm, env, make_trainer(env, agent, run.settings), team)
+
+
+def _writer(out: pathlib.Path, row: Row | None, place: directory.Place | None = None) -> MetricsWriter:
+  """What writes the rows of the run whose directory is `out`, its first row written; then the place is taken."""
+  writer = MetricsWriter(out)
+  try:
+    if row is not None:
+      writer.write(row)
+    if place is not None:
+      place.take()
+      writer.moved(place.out)
+  except BaseException:
+    writer.close()
+    raise
+  return writer
+
+
+def _run(
+  session: Session,
+  start: Start,
   out: pathlib.Path | None,
   callback: Callable[[Row], object] | None,
   report: Reporter,
+  *messages: str | None,
 ) -> Run:
-  settings, trainer, team = session.run.settings, session.trainer, _team(session.run)
-  started = time.perf_counter()
-  init_key, eval_key = run_keys(jax.random.key(session.run.seed))
-  state, epoch, evaluate = _compile(trainer, init_key, saved)
-  compile_time = time.perf_counter() - started
-  report.compiled(compile_time)
-  elapsed_before = 0.0 if saved is None else float(saved["walltime"])
+  """Trains, and leaves policy and curve."""
+  team = session.team
+  report = report if team.leads else silent
+  report.started(session.run, out)
+  for message in filter(None, messages):
+    report.message(message)
+  with safeguards.interruptible() as signalled:
+    end = epochs.run(session, start, out=out, callback=callback, report=report, signalled=signalled)
+    policy = _policy(session, end.state)
+    if out is not None:
+      team.lead(functools.partial(_leave, session, policy, end.rows, out, report))
+    report.finished(end.rows, out, end.finished)
+  if end.raised is not None and not isinstance(end.raised, epochs.StopTraining):
+    raise end.raised
+  return Run(policy, policy.params, end.rows, out, end.finished)
 
-  done = int(processes.to_host(state.loop.iteration).reshape(-1)[0])
-  total = settings.iterations
-  finished = True
-  last_saved = done
-  writer = loggers.MetricsWriter(out) if out is not None and team.leads else None
-  try:
-    with safeguards.interruptible() as interrupted:
 
-      def stopping() -> bool:
-        return team.anywhere(interrupted.is_set())
-
-      def walltime() -> float:
-        return elapsed_before + time.perf_counter() - started
-
-      def record(training: Row) -> None:
-        begun = time.perf_counter()
-        values = jax.device_get(evaluate(state, jax.random.fold_in(eval_key, done)))
-        row = {"env_steps": done * settings.steps_per_iteration, **{k: float(v) for k, v in values.items()}, **training}
-        row |= {"eval/walltime": time.perf_counter() - begun, "training/walltime": walltime()}
-        rows.append(row)
-        if writer is not None:
-          writer.write(row)
-        report.row(row)
-        if callback is not None:
-          callback(row)
-
-      def save() -> None:
-        if out is not None:
-          saving = {"trainer": state, "walltime": walltime()}
-          checkpoint.save(out / "checkpoints", done * settings.steps_per_iteration, saving)
-
-      if saved is None:
-        record({"training/compile_time": compile_time})
-      grid = settings.iterations_per_epoch
-      while done < total and not stopping():
-        goal = min(total, (done // grid + 1) * grid)
-        first, parts, begun = done, [], time.perf_counter()
-        while done < goal and not stopping():
-          count = min(-(-grid // CHUNKS), goal - done)
-          state, metrics = epoch(state, np.int32(count))
-          parts.append(jax.device_get(metrics))
-          done += count
-          safeguards.assert_updates(trainer, done, count, parts[-1])
-          report.advanced(done * settings.steps_per_iteration, parts[-1])
-        seconds = time.perf_counter() - begun
-        if done < goal:
-          break
-        training = _merge(parts)
-        training["training/sps"] = (done - first) * settings.steps_per_iteration / seconds
-        training["training/updates_per_second"] = training["training/updates"] / seconds
-        training["training/compile_time"] = compile_time
-        record(training)
-        safeguards.check_finite(state, training, done * settings.steps_per_iteration, out)
-        if done == total or (done - last_saved) * settings.steps_per_iteration >= settings.checkpoint_every:
-          save()
-          last_saved = done
-      if done < total:
-        finished = False
-        save()
-  finally:
-    if writer is not None:
-      writer.close()
-
-  params = processes.own(state.agent.params)
-  bounds = action_bounds(session.env)
+def _policy(session: Session, state: TrainerState) -> Policy:
   agent = session.algorithm.make(spec(session.env), session.run.config)
-  policy = Policy(agent, params, None if bounds is None else (bounds.low, bounds.high))
-
-  def leave(out: pathlib.Path) -> None:
-    described = {"name": session.run.env, "backend": session.run.backend}
-    export.save_policy(out / "policy", policy, algorithm=session.algorithm, config=session.run.config, env=described)
-    plots.curve(rows, out / "curve.png", title=f"{session.run.algorithm} on {session.run.env}")
-
-  if out is not None:
-    team.lead(functools.partial(leave, out))
-  report.finished(rows, out, finished)
-  return Run(policy, params, rows, out, finished)
+  bounds = action_bounds(session.env)
+  return Policy(agent, processes.own(state.agent.params), None if bounds is None else (bounds.low, bounds.high))
 
 
-def _compile(trainer: Trainer, init_key: Any, saved: dict[str, Any] | None) -> tuple[TrainerState, Any, Any]:
-  """Compiles the three programs side by side, and gives the first state; compiles nothing under `jax.disable_jit`."""
-  if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
-    return trainer.init(init_key) if saved is None else saved["trainer"], trainer.epoch, trainer.evaluate
-  count = jax.ShapeDtypeStruct((), np.int32)
-  with concurrent.futures.ThreadPoolExecutor(3) as pool:
-    epoch = pool.submit(lambda: trainer.epoch.lower(trainer.shapes, count).compile())
-    evaluate = pool.submit(lambda: trainer.evaluate.lower(trainer.shapes, init_key).compile())
-    state = saved["trainer"] if saved is not None else trainer.init(init_key)
-    return state, epoch.result(), evaluate.result()
-
-
-_COUNTS = ("training/updates", "training/episodes", "training/nan_resets")
-_OF_EPISODES = ("training/episode_reward", "training/avg_episode_length")
-
-
-def _merge(parts: list[dict[str, Any]]) -> Row:
-  """The metrics of several calls as those of one: counts add up, means are weighted by what they are means of."""
-  row: Row = {}
-  for name in parts[0]:
-    values = [float(part[name]) for part in parts]
-    if name in _COUNTS:
-      row[name] = sum(values)
-      continue
-    over = "training/episodes" if name in _OF_EPISODES else "training/updates"
-    weights = [float(part[over]) for part in parts]
-    weighted = [w * v for w, v in zip(weights, values, strict=True) if w > 0]
-    row[name] = sum(weighted) / sum(weights) if weighted else math.nan
-  return row
+def _leave(session: Session, policy: Policy, rows: list[Row], out: pathlib.Path, report: Reporter) -> None:
+  run, described = session.run, {"name": session.run.env, "backend": session.run.backend}
+  export.save_policy(out / "policy", policy, algorithm=session.algorithm, config=run.config, env=described)
+  try:
+    plots.curve(rows, out / "curve.png", title=f"{run.algorithm} on {run.env}")
+  except ValueError as error:  # no finite return
+    report.message(f"no curve: {error}")
