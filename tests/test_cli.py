@@ -107,7 +107,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message):
   ("arguments", "message"),
   [
     (["--num-timesteps", "-5"], "num_timesteps is a whole number > 0, got -5"),
-    (["--learning-rate", "fast"], "could not convert string to float"),
+    (["--learning-rate", "fast"], "--learning-rate is a number, got 'fast'"),
     (["--learning-rate", "nan"], "learning_rate is a finite number > 0, got nan"),
     (["--lerning-rate", "0.1"], "--learning-rate"),
     (["--replay-capacity", "10"], "cannot hold one batch"),

@@ -20,7 +20,7 @@ def positive(config: Any, *names: str, zero: bool = False, whole: bool = False) 
   allowed = ("a whole number" if whole else "a finite number") + (" >= 0" if zero else " > 0")
   for name in names:
     value = getattr(config, name)
-    if hasattr(value, "dtype") and not isinstance(value, numbers.Real):
+    if value is None or (hasattr(value, "dtype") and not isinstance(value, numbers.Real)):
       continue
     number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
     fits = math.isfinite(number) and (number >= 0 if zero else number > 0)
@@ -37,7 +37,7 @@ def unit_interval(config: Any, *names: str, lower_open: bool = False, upper_open
   interval = f"{'(' if lower_open else '['}0, 1{')' if upper_open else ']'}"
   for name in names:
     value = getattr(config, name)
-    if hasattr(value, "dtype") and not isinstance(value, numbers.Real):
+    if value is None or (hasattr(value, "dtype") and not isinstance(value, numbers.Real)):
       continue
     number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
     if not 0 <= number <= 1 or (lower_open and number == 0) or (upper_open and number == 1):

@@ -199,4 +199,4 @@ def check(config: Any) -> None:
 
 
 def _is_width(width: Any) -> bool:
-  return isinstance(width, numbers.Integral) and not isinstance(width, bool) and int(width) > 0
+  return isinstance(width, numbers.Integral) and not isinstance(width, bool)
