@@ -44,7 +44,7 @@ ON_POLICY_TABLE = {"learning_rate": 1e-2, "hidden": (), "normalize_observations"
 HARD: dict[str, Any] = {"exact": hard, "covariance": None, "value": None}
 
 ORACLES: dict[str, tuple[Oracle, ...]] = {
-  "sac": (linear_gaussian({**FIXED, "learning_rate": 1e-3, "tau": 0.01, "hidden": (64, 64), "policy": "gaussian"}),),
+  "sac": (linear_gaussian({**GAUSSIAN, **FIXED}),),
   "sac_discrete": (tabular_policy({**FIXED, "learning_rate": 1e-2, "tau": 0.05, "hidden": ()}),),
   "sac_v1": (
     linear_gaussian({**GAUSSIAN, "temperature": 0.3, "reward_scale": 1.0}),
@@ -122,7 +122,11 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
       rollouts=Rollouts(10, 4, 160),
     ),
     tabular_policy(
-      {**ON_POLICY_TABLE, "learning_rate": 3e-3, "epsilon_policy": 0.01}, hard=True, rollouts=Rollouts(), updates=48_000
+      {**ON_POLICY_TABLE, "learning_rate": 3e-3, "epsilon_policy": 0.01},
+      hard=True,
+      rollouts=Rollouts(),
+      updates=48_000,
+      short_updates=24_000,
     ),
   ),
   "reinforce": (

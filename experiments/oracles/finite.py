@@ -8,10 +8,29 @@ import numpy as np
 
 import varl
 from experiments.oracles.rows import Oracle, Rollouts, Row, Scale, floats, loop
+from experiments.oracles.runs import spread
 from varl import agents
 from varl.envs import spec
 from varl.envs.tabular import Tabular
 from varl.exact import counterexamples, tabular
+
+STATES, ACTIONS, COUNT = 6, 3, 20
+
+EPISODE_LENGTH = 8
+"""A time limit below every effective horizon 1/(1 - γ): whoever takes it for an end learns other values."""
+
+
+def processes() -> tabular.MDP:
+  """The twenty processes, stacked: `tabular.random_mdp` from the keys 700 to 719, of discounts uniform in [.9, .97].
+
+  In turn none, one and two of their states are terminal.
+  """
+  found = []
+  for index in range(COUNT):
+    key, discount_key = jax.random.split(jax.random.key(700 + index))
+    discount = jax.random.uniform(discount_key, minval=0.9, maxval=0.97)
+    found.append(tabular.random_mdp(key, STATES, ACTIONS, discount=discount, terminal=index % 3))
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
 
 def tabular_policy(
@@ -22,11 +41,12 @@ def tabular_policy(
   tolerance: float = 0.02,
   rollouts: Rollouts | None = None,
   updates: int = 16_000,
+  short_updates: int = 6_000,
 ) -> Oracle:
-  """Random processes of 6 states and 3 actions: total variation to the exact policy, the mean over states.
+  """The twenty random `processes`: total variation to the exact policy, the mean over states that are not terminal.
 
-  Rewards are N(0, 1) and γ = .9; all processes and seeds train under one `vmap`. The value's error is that of
-  Q(s, a), root mean square over states and actions, relative to the exact Q's spread.
+  Episodes stop at `EPISODE_LENGTH` and bootstrap there; in terminal states they end. The value's error is that of
+  Q(s, a), root mean square over these states and actions, relative to the exact Q's spread.
 
   The exact policy without entropy is one of many where two actions are worth the same, and no sample tells apart those
   that nearly are: the total variation is then to the nearest policy of actions that are worse than the best by at most
@@ -41,15 +61,14 @@ def tabular_policy(
     tolerance: on the total variation, averaged over states; and which actions are as good as the best, where `hard`.
     rollouts: how an on-policy algorithm learns; it has no action value to be held to.
     updates: of the full form.
+    short_updates: of the short form, at most.
   """
 
   def run(algorithm: str, scale: Scale) -> list[Row]:
     module = agents.load(algorithm)
-    count, run_updates = scale.problems(20, 2), scale.updates(updates, min(updates, 6_000))
-    agent_config = module.Config(gamma=0.9, decay_updates=run_updates, **config)
-    settings = loop(run_updates, warm_up=1_024, rollouts=rollouts, episode_length=50)
-    keys = jax.random.split(jax.random.key(7), count)
-    processes = jax.vmap(lambda key: tabular.random_mdp(key, 6, 3, discount=0.9))(keys)
+    count, run_updates = scale.problems(COUNT, 2), scale.updates(updates, min(updates, short_updates))
+    settings = loop(run_updates, warm_up=1_024, rollouts=rollouts, episode_length=EPISODE_LENGTH)
+    chosen = jax.tree.map(lambda leaf: leaf[:count], processes())
 
     def solve(m: tabular.MDP) -> Any:
       if hard:
@@ -58,32 +77,38 @@ def tabular_policy(
 
     def train(m: tabular.MDP, true: Any, key: jax.Array) -> Any:
       agent_spec = spec(Tabular(m))
+      agent_config = module.Config(gamma=m.discount, decay_updates=run_updates, **config)
       agent = module.make(agent_spec, agent_config)
       design = module.design(agent_spec, agent_config)
       train_key, sample_key = jax.random.split(key)
       params = varl.make_trainer(Tabular(m), agent, settings).run(train_key)[0].agent.params
-      states = jnp.eye(agent_spec.observation_size)
+      states, alive = jnp.eye(agent_spec.observation_size), ~m.terminal
       policy = frequencies(agent, params, states, sample_key)
-      spread = jnp.std(true.q)
+      spread_of_q = jnp.std(true.q, where=alive[:, None])
       found = {}
       if hard:
-        best = true.q >= true.value[:, None] - tolerance * spread
+        best = true.q >= true.value[:, None] - tolerance * spread_of_q
         distance = jnp.sum(jnp.where(best, 0.0, policy), axis=-1)
         value = tabular.policy_evaluation(m, jnp.log(policy)).value
-        found["value lost"] = jnp.mean(value), jnp.mean(true.value), jnp.mean(true.value - value) / spread
+        lost = jnp.mean(true.value - value, where=alive) / spread_of_q
+        found["value lost"] = jnp.mean(value, where=alive), jnp.mean(true.value, where=alive), lost
       else:
         distance = 0.5 * jnp.sum(jnp.abs(policy - jnp.exp(true.log_policy)), axis=-1)
-      found["policy total variation"] = 0.0, 0.0, jnp.mean(distance)
+      found["policy total variation"] = jnp.zeros(()), jnp.zeros(()), jnp.mean(distance, where=alive)
       if rollouts is None:
         actions = jnp.broadcast_to(jnp.arange(agent_spec.action_size)[:, None], m.reward.T.shape)
         q = design.value.q(params, states, actions).T
-        error = jnp.sqrt(jnp.mean(jnp.square(q - true.q))) / spread
-        found["value error"] = jnp.mean(q), jnp.mean(true.q), error
+        of_live = {"where": alive[:, None]}
+        error = jnp.sqrt(jnp.mean(jnp.square(q - true.q), **of_live)) / spread_of_q
+        found["value error"] = jnp.mean(q, **of_live), jnp.mean(true.q, **of_live), error
       return found
 
+    true = jax.vmap(solve)(chosen)
     seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
-    true = jax.vmap(solve)(processes)
-    results = jax.jit(jax.vmap(jax.vmap(train, (None, None, 0)), (0, 0, None)))(processes, true, seeds)
+    each = [np.repeat(np.arange(count), len(scale.seeds)), np.tile(np.arange(len(scale.seeds)), count)]
+    pairs = jax.tree.map(lambda leaf: leaf[each[0]], (chosen, true))
+    runs = spread(train, *pairs, seeds[each[1]], together=True)
+    results = jax.tree.map(lambda x: x.reshape(count, -1), runs)
     limits = {
       "policy total variation": scale.tolerance(tolerance, 3 * tolerance),
       "value lost": scale.tolerance(0.1, 0.3),

@@ -1,6 +1,6 @@
 """Linear dynamics and quadratic costs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,12 +9,42 @@ import numpy as np
 
 import varl
 from experiments.oracles.rows import Oracle, Rollouts, Row, Scale, floats, loop
+from experiments.oracles.runs import spread
 from varl import agents
 from varl.envs import spec
 from varl.envs.toys import LinearQuadratic
 from varl.envs.vector import vectorize
 from varl.exact import linear_quadratic
 from varl.loop import rollout
+
+SHAPES = (*3 * [(2, 1)], *4 * [(3, 2)], *3 * [(3, 3)])
+"""(states, actions) of the ten problems."""
+
+EPISODE_LENGTH = 33
+"""The effective horizon 1/(1 - γ) of the largest discount, .97.
+
+Episodes bootstrap at the time limit, so that a short one changes no value, but it makes values easy to learn: nearly
+all states are then those that episodes start in. This one leaves nine in ten to the policy's own dynamics and noise.
+"""
+
+
+def problems() -> list[linear_quadratic.LinearQuadratic]:
+  """The ten problems: `linear_quadratic.random` of `SHAPES`, from the keys 300 to 309, with coupled costs.
+
+  Discounts are uniform in [.9, .97], deviations of the noise in [.05, .2].
+  """
+  found = []
+  for index, (states, actions) in enumerate(SHAPES):
+    key, discount_key, noise_key = jax.random.split(jax.random.key(300 + index), 3)
+    discount = float(jax.random.uniform(discount_key, minval=0.9, maxval=0.97))
+    noise = float(jax.random.uniform(noise_key, minval=0.05, maxval=0.2))
+    found.append(linear_quadratic.random(key, states, actions, discount=discount, noise=noise))
+  return found
+
+
+def environment(problem: linear_quadratic.LinearQuadratic) -> LinearQuadratic:
+  """The problem to act in; its noise is isotropic."""
+  return LinearQuadratic(problem.A, problem.B, problem.Q, problem.R, noise=jnp.sqrt(problem.noise[0, 0]))
 
 
 def linear_gaussian(
@@ -27,22 +57,24 @@ def linear_gaussian(
   value: float | None = 0.15,
   falls: float | None = None,
   forgets: bool = True,
-  updates: int = 16_000,
+  updates: int = 12_000,
+  batch_size: int = 128,
   rollouts: Rollouts | None = None,
   label: str = "",
   in_short: bool = True,
 ) -> Oracle:
-  """Random stabilisable linear-quadratic problems of 2 states and 1 action: gain, covariance and value.
+  """The ten `problems`: gain, gain of the mode, covariance and value.
 
   Gain and covariance are fitted to actions that the agent takes at states of the run's last quarter: a = -K s +
-  residual. Errors are ‖K - K*‖/‖K*‖ and ‖Σ - Σ*‖/‖Σ*‖ (Frobenius). The value's error is that of Q(s, a) at those
-  states and actions, root mean square relative to the exact Q's deviation.
+  residual; the mode's gain to `agent.mode` at the same states. Errors are ‖K - K*‖/‖K*‖ and ‖Σ - Σ*‖/‖Σ*‖ (Frobenius).
+  The value's error is that of Q(s, a) at those states and actions, root mean square relative to the exact Q's
+  deviation.
 
   Args:
     config: of the algorithm.
     temperature: α, passed on to `exact` as its temperature.
     exact: `(problem, *, temperature) -> Solution`.
-    gain: tolerance on the gain.
+    gain: tolerance on the gain, and on the mode's.
     covariance: tolerance on the covariance; None where the algorithm has none to be held to.
     value: tolerance on the value; not .1 as for finite processes, since the smaller of two fitted critics lies below
       the truth. None where the algorithm's value is that of a policy on its way to the exact one.
@@ -51,6 +83,7 @@ def linear_gaussian(
     forgets: whether replay keeps the run's last quarter alone, since first policies may have met states far from the
       origin; or all of it, for a policy whose own actions end up too alike to tell how Q depends on them.
     updates: of the full form.
+    batch_size: of an algorithm that learns from replay.
     rollouts: how an on-policy algorithm learns; states are then those of the trained policy's own episodes.
     label: after the problem's name, where an algorithm has several entries.
     in_short: False where the short form leaves it out, since it takes minutes even so, or is held by other tests.
@@ -60,86 +93,119 @@ def linear_gaussian(
     if scale.short and not in_short:
       return []
     module = agents.load(algorithm)
-    run_updates, num_states = scale.updates(updates, 3_000), 8_192 if scale.short else 65_536
-    agent_config = module.Config(gamma=0.9, decay_updates=run_updates, **config)
+    run_updates, num_states = scale.updates(updates, 3_000), 8_192 if scale.short else 32_768
     steps = 4 * run_updates + 1_600
     settings = loop(
       run_updates,
       warm_up=1_600,
       rollouts=rollouts,
-      episode_length=10,
+      episode_length=EPISODE_LENGTH,
       replay_capacity=steps // 4 if forgets else steps,
-      **({"batch_size": 128} if scale.short and rollouts is None else {}),
+      **({} if rollouts else {"batch_size": batch_size}),
       **({} if falls is None else {"eval_every": steps // 20}),
     )
-    rows = []
-    for index in range(scale.problems(5, 1)):
-      problem = linear_quadratic.random(jax.random.key(100 + index), 2, 1, discount=0.9)
-      env = LinearQuadratic(problem.A, problem.B, problem.Q, problem.R, noise=0.05)
+    tolerances = {
+      "gain": scale.tolerance(gain, 3 * gain),
+      "mode gain": scale.tolerance(gain, 3 * gain),
+      "covariance": None if covariance is None else scale.tolerance(covariance, 3 * covariance),
+      # While the temperature still falls, as in the short form, the value is that of a policy on its way.
+      "value": None if value is None or (scale.short and falls is not None) else scale.tolerance(value, 2 * value),
+      "falls": None if falls is None else scale.tolerance(falls, 3 * falls),
+    }
+
+    def train(problem: linear_quadratic.LinearQuadratic, key: jax.Array) -> dict[str, jax.Array]:
+      env = environment(problem)
+      agent_config = module.Config(gamma=problem.discount, decay_updates=run_updates, **config)
       agent, design = module.make(spec(env), agent_config), module.design(spec(env), agent_config)
-      trainer = varl.make_trainer(env, agent, settings)
-      solution = exact(problem, temperature=temperature)
-
-      def train(
-        key: jax.Array, trainer: Any = trainer, agent: Any = agent, design: Any = design, env: Any = env
-      ) -> Any:
-        train_key, state_key, act_key = jax.random.split(key, 3)
-        state, metrics = trainer.run(train_key)
-        params = state.agent.params
-        met = own_states(env, agent, params, key) if rollouts else state.loop.replay.data.obs[-(steps // 4) :]
-        obs = met[jax.random.randint(state_key, (num_states,), 0, len(met))]
-        action = choose(agent, params, obs, act_key)
-        curves = metrics["training/alpha"], metrics.get("training/entropy", jnp.nan)
-        q = jnp.nan if value is None else design.value.q(params, obs, action[None])[0]
-        return obs, action, q, *curves
-
-      seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
-      obs, action, q, alpha, entropy = (np.asarray(x, np.float64) for x in jax.jit(jax.vmap(train))(seeds))
-      q = q / getattr(agent_config, "reward_scale", 1.0)
-      fits = [np.linalg.lstsq(s, a, rcond=None)[0] for s, a in zip(obs, action, strict=True)]
-      gains = np.stack([-fit.T for fit in fits])
-      residuals = [a - s @ fit for s, a, fit in zip(obs, action, fits, strict=True)]
-      covariances = np.stack([residual.T @ residual / len(residual) for residual in residuals])
-      name = f"linear-quadratic {index}{label}"
-      quantities = [("gain", gains, solution.gain, gain, 3 * gain)]
-      if covariance is not None:
-        quantities.append(("covariance", covariances, solution.covariance, covariance, 3 * covariance))
-      for quantity, got, true, full, short in quantities:
-        true = np.asarray(true, np.float64)
-        errors = np.linalg.norm(got - true, axis=(1, 2)) / np.linalg.norm(true)
-        mean = float(np.mean(np.linalg.norm(got, axis=(1, 2))))
-        limit = scale.tolerance(full, short)
-        rows.append(Row(algorithm, name, f"{quantity} error", mean, float(np.linalg.norm(true)), floats(errors), limit))
+      train_key, state_key, act_key = jax.random.split(key, 3)
+      state, metrics = varl.make_trainer(env, agent, settings).run(train_key)
+      params = state.agent.params
+      met = own_states(env, agent, params, key) if rollouts else state.loop.replay.data.obs[-(steps // 4) :]
+      obs = met[jax.random.randint(state_key, (num_states,), 0, len(met))]
+      action = choose(agent.act, agent, params, obs, act_key)
+      found = {"obs": obs, "action": action, "alpha": metrics["training/alpha"]}
+      found["mode"] = choose(agent.mode, agent, params, obs[:4_096], act_key)
       if value is not None:
-        true_q = np.asarray(linear_quadratic.q(problem, solution, obs, action), np.float64)
-        q_errors = np.sqrt(np.mean((q - true_q) ** 2, axis=1)) / np.std(true_q, axis=1)
-        limit = scale.tolerance(value, 2 * value)
-        rows.append(Row(algorithm, name, "value error", float(q.mean()), float(true_q.mean()), floats(q_errors), limit))
+        q = design.value.q(params, obs, action[None])[0]
+        found["q"] = q / jnp.asarray(getattr(agent_config, "reward_scale", 1.0))
       if falls is not None:
         # A Gaussian's entropy is d/2 log(2πe) + d/2 log of its variance (the geometric mean over dimensions).
-        variance = np.exp(2.0 * entropy / spec(env).action_size) / (2.0 * np.pi * np.e)
-        for quantity, curve in (("temperature left of its peak", alpha), ("variance left of its peak", variance)):
-          left = curve[:, -1] / np.nanmax(curve, axis=1)  # NaN before the first update
-          last = float(np.mean(curve[:, -1]))
-          rows.append(Row(algorithm, name, quantity, last, 0.0, floats(left), scale.tolerance(falls, 3 * falls)))
+        entropy = metrics["training/entropy"]
+        found["variance"] = jnp.exp(2.0 * entropy / agent.spec.action_size) / (2.0 * jnp.pi * jnp.e)
+      return found
+
+    rows = []
+    numbered = list(enumerate(problems()))[: scale.problems(len(SHAPES), 1)]
+    for shape in dict.fromkeys(SHAPES):
+      group = [(index, problem) for index, problem in numbered if problem.B.shape == shape]
+      if not group:
+        continue
+      pairs = [(problem, jax.random.key(seed)) for _, problem in group for seed in scale.seeds]
+      runs = spread(train, *(jax.tree.map(lambda *x: jnp.stack(x), *column) for column in zip(*pairs, strict=True)))
+      for place, (index, problem) in enumerate(group):
+        own = slice(place * len(scale.seeds), (place + 1) * len(scale.seeds))
+        solution = exact(problem, temperature=temperature)
+        for quantity, got, true, errors, limit in compared(
+          problem, solution, {name: x[own].astype(np.float64) for name, x in runs.items()}, tolerances
+        ):
+          name = f"linear-quadratic {index}{label}"
+          rows.append(Row(algorithm, name, quantity, got, true, floats(errors), float(limit)))
     return rows
 
   return run
 
 
+def compared(
+  problem: linear_quadratic.LinearQuadratic,
+  solution: linear_quadratic.Solution,
+  runs: dict[str, np.ndarray],
+  tolerances: dict[str, float | None],
+) -> list[tuple[str, float, float, Sequence[float], float]]:
+  """(quantity, got, exact, errors, tolerance) of what the seeds of one problem came to."""
+  obs, action = runs["obs"], runs["action"]
+  fits = [np.linalg.lstsq(s, a, rcond=None)[0] for s, a in zip(obs, action, strict=True)]
+  residuals = [a - s @ fit for s, a, fit in zip(obs, action, fits, strict=True)]
+  modes = [np.linalg.lstsq(s[: len(a)], a, rcond=None)[0] for s, a in zip(obs, runs["mode"], strict=True)]
+  quantities: list[tuple[str, Any, Any]] = [
+    ("gain", [-fit.T for fit in fits], solution.gain),
+    ("mode gain", [-fit.T for fit in modes], solution.gain),
+    ("covariance", [residual.T @ residual / len(residual) for residual in residuals], solution.covariance),
+  ]
+  rows: list[tuple[str, float, float, Sequence[float], float]] = []
+  for name, got, true in quantities:
+    limit = tolerances[name]
+    if limit is not None:
+      size = np.linalg.norm(np.asarray(true, np.float64))
+      errors = np.linalg.norm(np.stack(got) - np.asarray(true, np.float64), axis=(1, 2)) / size
+      mean = np.mean(np.linalg.norm(got, axis=(1, 2)))
+      rows.append((f"{name} error", float(mean), float(size), errors, limit))
+  if (limit := tolerances["value"]) is not None:
+    true_q = np.asarray(linear_quadratic.q(problem, solution, obs, action), np.float64)
+    errors = np.sqrt(np.mean((runs["q"] - true_q) ** 2, axis=1)) / np.std(true_q, axis=1)
+    rows.append(("value error", float(runs["q"].mean()), float(true_q.mean()), errors, limit))
+  if (limit := tolerances["falls"]) is not None:
+    for name, curve in (("temperature", runs["alpha"]), ("variance", runs["variance"])):
+      left = curve[:, -1] / np.nanmax(curve, axis=1)  # NaN before the first update
+      rows.append((f"{name} left of its peak", float(np.mean(curve[:, -1])), 0.0, left, limit))
+  return rows
+
+
 def own_states(env: Any, agent: varl.Agent, params: Any, key: jax.Array) -> jax.Array:
-  """States `[N, o]` of 256 episodes of 10 steps, as the agent acts."""
-  batch = vectorize(env, 256, episode_length=10)
+  """States `[N, o]` of 256 episodes, as the agent acts."""
+  batch = vectorize(env, 256, episode_length=EPISODE_LENGTH)
   start_key, key = jax.random.split(key)
-  _, transitions, _, _ = rollout.unroll(batch, agent, params, rollout.init(batch, agent, start_key), key, 10)
+  start = rollout.init(batch, agent, start_key)
+  _, transitions, _, _ = rollout.unroll(batch, agent, params, start, key, EPISODE_LENGTH)
   return transitions.obs.reshape(-1, transitions.obs.shape[-1])
 
 
-def choose(agent: varl.Agent, params: Any, obs: jax.Array, key: jax.Array, chunk: int = 1_024) -> jax.Array:
-  """`agent.act` at the states `obs` `[N, n]`, in chunks, since some agents weigh many proposals a state."""
+def choose(
+  how: Callable[..., Any], agent: varl.Agent, params: Any, obs: jax.Array, key: jax.Array, chunk: int = 1_024
+) -> jax.Array:
+  """`agent.act` or `agent.mode` at the states `[N, n]`, in chunks, since some agents weigh many proposals a state."""
   chunks = obs.reshape(-1, chunk, obs.shape[-1])
   keys = jax.random.split(key, len(chunks))
-  action = jax.lax.map(lambda x: agent.act(params, agent.carry(chunk), *x)[0], (chunks, keys))
+  action = jax.lax.map(lambda x: how(params, agent.carry(chunk), *x)[0], (chunks, keys))
   return action.reshape(len(obs), -1)
 
 

@@ -1,12 +1,15 @@
 """The table: rows of every algorithm, in Markdown and as records."""
 
+import functools
 import json
 import pathlib
-import sys
+import zlib
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
+from experiments.oracles import finite, regulators
 from experiments.oracles.entries import ORACLES
 from experiments.oracles.rows import Row, Scale
 from varl.run import doctor
@@ -35,23 +38,44 @@ def table(rows: Sequence[Row]) -> str:
     cells = [row.algorithm, row.problem, row.quantity]
     cells += [f"{row.got:.4g}", f"{row.exact:.4g}"] if row.got or row.exact else ["", ""]
     cells += [f"{row.error:.4f}{interval}", f"{max(row.errors):.4f}", f"{row.tolerance:.3g}"]
-    lines.append(f"| {' | '.join([*cells, 'holds' if row.holds else 'FAILS'])} |")
+    lines.append(f"| {' | '.join([*cells, 'holds' if row.holds else 'MISS'])} |")
   return "\n".join(lines) + "\n"
 
 
 def record(algorithm: str, rows: Sequence[Row], seeds: Sequence[int], seconds: float, out: pathlib.Path) -> None:
-  """Writes an algorithm's rows, and `table.md` of all algorithms recorded in that folder, in the order of `ORACLES`."""
+  """Writes an algorithm's rows, and `table.md` of all algorithms recorded in that folder for the present problems.
+
+  Rows that miss their tolerance stand there like all others.
+  """
   out.mkdir(parents=True, exist_ok=True)
   body = {
-    "command": " ".join(["python -m experiments.oracles", *sys.argv[1:]]),
+    "command": " ".join(["python -m experiments.oracles --algorithms", algorithm, "--seeds", *map(str, seeds)]),
+    "problems": problem_set(),
     "seconds": seconds,
-    "seeds": seeds,
+    "seeds": list(seeds),
     "rows": [{**row._asdict(), "error": row.error, "interval": row.interval, "holds": row.holds} for row in rows],
     **doctor.device_summary(),
   }
   (out / f"{algorithm}.json").write_text(json.dumps(body, indent=1) + "\n")
-  recorded = []
-  for path in (out / f"{name}.json" for name in ORACLES):
-    if path.exists():
-      recorded += [Row(**{field: row[field] for field in Row._fields}) for row in json.loads(path.read_text())["rows"]]
-  (out / "table.md").write_text(table(recorded))
+  (out / "table.md").write_text(table([row for name in ORACLES for row in recorded(name, out)]))
+
+
+def recorded(algorithm: str, out: pathlib.Path, seeds: Sequence[int] | None = None) -> list[Row]:
+  """The rows recorded in that folder for the present problems (and for these seeds); none where there is no record."""
+  path = out / f"{algorithm}.json"
+  if not path.exists():
+    return []
+  body = json.loads(path.read_text())
+  if body.get("problems") != problem_set() or (seeds is not None and body["seeds"] != list(seeds)):
+    return []
+  return [
+    Row(**{field: row[field] for field in Row._fields} | {"errors": tuple(row["errors"])}) for row in body["rows"]
+  ]
+
+
+@functools.cache
+def problem_set() -> str:
+  """Eight digits that say which problems a record is of; the numbers in them count to four decimals."""
+  leaves = jax.tree.leaves((regulators.problems(), finite.processes()))
+  text = repr([np.round(np.asarray(leaf, np.float64), 4).tolist() for leaf in leaves])
+  return f"{zlib.crc32(text.encode()):08x}"

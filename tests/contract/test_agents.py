@@ -12,6 +12,7 @@ from conftest import transitions
 
 from varl import agents, components
 from varl.agents import iterative_sac
+from varl.envs import spec, toys
 
 BATCH = 8
 
@@ -160,6 +161,23 @@ def test_acting(case):
   executed = agent.execute(act(params, carry, batch.obs, jax.random.key(1))[0])
   low, high = (0, agent.spec.action_size - 1) if agent.spec.discrete else (-1.0, 1.0)
   assert np.all((executed >= low) & (executed <= high))
+
+
+CONTINUOUS_AGENTS = [name for name in agents.AGENTS if not build(name)[0].spec.discrete]
+
+
+@pytest.mark.parametrize("name", CONTINUOUS_AGENTS)
+def test_the_first_policy_of_an_unbounded_action_space_is_the_same_in_every_state(name):
+  """Else its noise grows with the state, and can drive a stable problem to infinity before anything is learned."""
+  module = agents.load(name)
+  fields = {"policy": "gaussian"} if any(f.name == "policy" for f in dataclasses.fields(module.Config)) else {}
+  config = module.Config(hidden=(8,), normalize_observations=False, **fields)
+  agent = module.make(spec(toys.LinearQuadratic()), config)
+  params, key = agent.init(jax.random.key(0)).params, jax.random.key(1)
+  near, far = (agent.act(params, agent.carry(1_000), scale * jnp.ones((1_000, 2)), key)[0] for scale in (0.1, 1e4))
+  np.testing.assert_allclose(near, far, atol=1e-6)
+  if fields:
+    np.testing.assert_allclose([near.mean(), near.std()], [0.0, getattr(config, "initial_std", 1.0)], atol=0.1)
 
 
 def test_it_runs_in_the_loop_and_repeats_bit_for_bit(case):

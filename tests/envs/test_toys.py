@@ -51,6 +51,21 @@ def test_linear_quadratic_by_hand():
   np.testing.assert_allclose(state.reward, -(2.0 + 2.0 * 0.25), rtol=1e-6)
 
 
+def test_linear_quadratic_of_traced_arrays_is_one_of_data():
+  """An environment of each of several problems under `vmap`; shapes are checked even so."""
+
+  def after(A, noise):
+    env = toys.LinearQuadratic(A=A, noise=noise, initial_std=noise)
+    return env.step(env.reset(jax.random.PRNGKey(0)), jnp.ones(1)).obs
+
+  scales, noises = jnp.float32([0.5, 1.0]), jnp.float32([0.1, 0.2])
+  matrices = scales[:, None, None] * jnp.float32([[1.0, 0.1], [0.0, 1.0]])
+  mapped = jax.jit(jax.vmap(after))(matrices, noises)
+  np.testing.assert_allclose(mapped, [after(*pair) for pair in zip(matrices, noises, strict=True)], rtol=1e-5)
+  with pytest.raises(ValueError, match=r"A must have shape \(2, 2\)"):
+    jax.eval_shape(after, jax.ShapeDtypeStruct((3, 3), jnp.float32), 0.1)
+
+
 def test_linear_quadratic_moments():
   env = toys.LinearQuadratic(A=np.zeros((2, 2)), B=np.zeros((2, 1)), noise=0.5, initial_std=2.0)
   step, _, _ = rollout(vectorize(env, 2000), 2)

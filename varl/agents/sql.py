@@ -26,7 +26,7 @@ class Config(components.CriticConfig):
     sampler: "stein", the paper's network; "importance", proposals resampled by their weight, without a network.
     particles: of Stein's direction, in two sets of one half each.
     value_samples: proposals a state in the value's target.
-    act_samples: proposals a state that the action is taken from ("importance") or its mode chosen from.
+    act_samples: proposals a state that the action is taken from ("importance"), and that its mode is climbed to from.
     start_updates: updates before the Stein sampler proposes the actions of the value's target, and not a fixed
       distribution.
     proposal_std: that fixed distribution is uniform on bounded actions; on the whole line a Gaussian of this
@@ -74,7 +74,9 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
     posterior = posteriors.boltzmann(proposal, samples=config.value_samples, act_samples=config.act_samples)
   else:
     posterior = posteriors.stein(
-      components.network(config, spec.observation_size + spec.action_size, spec.action_size),
+      components.network(
+        config, spec.observation_size + spec.action_size, spec.action_size, zero_output=not spec.bounded
+      ),
       head,
       components.optimizer(config, config.sampler_learning_rate),
       proposal,

@@ -93,6 +93,15 @@ def network(config: Any, inputs: int, outputs: int, *, of_values: bool = False, 
   )
 
 
+def actor(spec: Spec, config: Any, policy: policies.Head) -> networks.Network:
+  """A policy network. On an unbounded action space its last layer starts at zero: N(0, initial_std² I) in all states.
+
+  A random last layer makes mean and deviation grow with the state. Where no bound clips the actions either, noise that
+  grows with the state can drive a stable problem to infinity before anything is learned.
+  """
+  return network(config, spec.observation_size, policy.size, zero_output=not spec.discrete and not spec.bounded)
+
+
 def critic(spec: Spec, config: Any, policy: policies.Head) -> networks.Critic:
   """An ensemble of action values: the action is an input where it is continuous, and one of the outputs else."""
   if spec.discrete:
@@ -124,12 +133,12 @@ def actor_critic(spec: Spec, config: PolicyConfig, *, regularised: bool) -> tupl
   positive(config, "samples")
   positive(config, "moment_penalty", zero=True)
   policy = policy_head(spec, config)
-  actor = network(config, spec.observation_size, policy.size)
+  acting = actor(spec, config, policy)
   if spec.discrete:
-    posterior = posteriors.enumerated(actor, policy, optimizer(config))
+    posterior = posteriors.enumerated(acting, policy, optimizer(config))
   else:
     posterior = posteriors.direct(
-      actor, policy, optimizer(config), samples=config.samples, moment_penalty=config.moment_penalty
+      acting, policy, optimizer(config), samples=config.samples, moment_penalty=config.moment_penalty
     )
   if config.separate_value:
     value = values.state_value(
@@ -148,10 +157,10 @@ def parametric(
   spec: Spec, config: Any, policy: policies.Head, *, samples: int = 1, group: str = "actor"
 ) -> tuple[networks.Network, Posterior]:
   """A policy network, and the posterior that it is: sampled continuous actions, or all the discrete ones."""
-  actor = network(config, spec.observation_size, policy.size)
+  acting = actor(spec, config, policy)
   if spec.discrete:
-    return actor, posteriors.enumerated(actor, policy, optimizer(config), group=group)
-  return actor, posteriors.direct(actor, policy, optimizer(config), samples=samples, group=group)
+    return acting, posteriors.enumerated(acting, policy, optimizer(config), group=group)
+  return acting, posteriors.direct(acting, policy, optimizer(config), samples=samples, group=group)
 
 
 def learned_prior(spec: Spec, config: Any, policy: policies.Head, **options: Any) -> Prior:
@@ -169,7 +178,7 @@ def learned_prior(spec: Spec, config: Any, policy: policies.Head, **options: Any
   else:
     bounds = {part: bound(part, shape) for part in ("mean", "covariance")}
   return priors.learned(
-    network(config, spec.observation_size, policy.size),
+    actor(spec, config, policy),
     policy,
     optimizer(config),
     bounds,
@@ -236,7 +245,7 @@ def policy_gradient(
   """
   check(config)
   policy = policy_head(spec, config)
-  actor, acting = parametric(spec, config, policy, samples=samples)
+  acting_network, acting = parametric(spec, config, policy, samples=samples)
   posterior = posteriors.score(
     acting,
     optimizer(config),
@@ -245,7 +254,7 @@ def policy_gradient(
     divergence=divergence,
     standardise=config.standardise,
   )
-  of_policy = priors.uniform(policy) if prior is None else prior(actor, policy)
+  of_policy = priors.uniform(policy) if prior is None else prior(acting_network, policy)
   return Design(of_policy, posterior, lambda_value(spec, config, regularised=regularised), temperature, axis)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from varl.envs.base import State
 from varl.exact import linear_quadratic
+from varl.exact.linear_quadratic.problem import concrete
 from varl.types import Array
 
 
@@ -88,6 +89,8 @@ class LinearQuadratic:
     noise: standard deviation of w, >= 0.
     initial_std: standard deviation of the first state, >= 0.
 
+  Traced arrays serve too, where what they hold is not checked: under `vmap` over problems an agent trains on each.
+
   Raises:
     ValueError: shapes that do not fit, or matrices or deviations outside of what is said above.
   """
@@ -100,14 +103,15 @@ class LinearQuadratic:
     B: Any = ((0.0,), (0.1,)),
     Q: Any = ((1.0, 0.0), (0.0, 0.1)),
     R: Any = ((0.1,),),
-    noise: float = 0.05,
-    initial_std: float = 1.0,
+    noise: Any = 0.05,
+    initial_std: Any = 1.0,
   ):
     self.A, self.B, self.Q, self.R = (m.astype(np.float32) for m in linear_quadratic.check_matrices(A, B, Q, R))
     self.observation_size, self.action_size = self.B.shape
-    self.noise, self.initial_std = float(noise), float(initial_std)
-    for name, value in (("noise", self.noise), ("initial_std", self.initial_std)):
-      if not 0.0 <= value < float("inf"):
+    self.noise, self.initial_std = noise, initial_std
+    for name, value in (("noise", noise), ("initial_std", initial_std)):
+      known = concrete(value)
+      if known is not None and not 0.0 <= known[0] < float("inf"):
         raise ValueError(f"{name} must be finite and >= 0; got {value}")
 
   def reset(self, rng: Array) -> State:

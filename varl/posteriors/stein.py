@@ -54,7 +54,8 @@ def stein(
   -ξ, and then every value comes out too high by α log 2. Before the sampler has learned, its proposals are of no use:
   for the first `start_updates` updates, `start` proposes.
 
-  `act` is one pass of f. `mode` is the best by Q/α + log p of `act_samples` draws, which are always the same.
+  `act` is one pass of f. `mode` climbs to the highest Q/α + log p (`boltzmann.best`) from `act_samples` draws, which
+  are always the same.
 
   Args:
     network: h, `[obs, ξ] [..., o + d] -> [..., d]`.
@@ -64,7 +65,7 @@ def stein(
     action_size: d.
     particles: K, even.
     value_samples: proposals a state for the value.
-    act_samples: draws a state that `mode` chooses from.
+    act_samples: draws a state that `mode` starts from.
     start_updates: updates for which `start` proposes.
     group: the parameter group's name; "<group>_updates" counts its updates.
 

@@ -108,18 +108,23 @@ def random(key: Key, states: int, actions: int, *, discount: float = 0.9, noise:
   )
 
 
-def check_matrices(A: Any, B: Any, Q: Any, R: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def check_matrices(A: Any, B: Any, Q: Any, R: Any) -> tuple[Any, Any, Any, Any]:
   """The four matrices in float64, checked as `linear_quadratic` says, but for what needs a discount.
+
+  Where one is traced all stay as they are, and only their shapes are checked.
 
   Raises:
     ValueError: shapes that do not fit, numbers that are not finite, or Q or R not symmetric or not definite.
   """
-  A, B, Q, R = (np.asarray(m, np.float64) for m in (A, B, Q, R))
+  known = concrete(A, B, Q, R)
+  A, B, Q, R = (jnp.asarray(m) for m in (A, B, Q, R)) if known is None else known
   if B.ndim != 2:
     raise ValueError(f"B must be a matrix [n, d]; got shape {B.shape}")
   n, d = B.shape
   for name, matrix, size in (("A", A, n), ("Q", Q, n), ("R", R, d)):
     check_shape(name, matrix, (size, size), f"B {B.shape}")
+  if known is None:
+    return A, B, Q, R
   for name, matrix in (("A", A), ("B", B)):
     check_finite(name, matrix)
   check_definite("Q", Q)
