@@ -89,7 +89,8 @@ def apply(moments: Moments, x: Array, *, min_std: float = 1e-4, clip: float = 10
   Args:
     moments: as they stand.
     x: `[..., size]`.
-    min_std: a dimension that never changed has deviation 0; this bounds what its rounding noise is divided by.
+    min_std: a dimension that never changed has deviation 0; this bounds what its rounding noise is divided by. In the
+      units of x: observations that vary by less than 1e-4 are not brought to unit scale, and need other units.
     clip: in standard deviations.
   """
   # One reciprocal a dimension and not one division a number.

@@ -199,8 +199,9 @@ def vtrace(
   """
   arrays = {"value": value, "next_value": next_value, "log_rho": log_rho}
   _check(reward, lam, discount=discount, truncated=truncated, **arrays)
-  ratio = jnp.exp(log_rho)
-  rho, trace = jnp.minimum(clip_rho, ratio), lam * jnp.minimum(clip_c, ratio)
+  # min(ρ̄, e^x) as e^min(log ρ̄, x): e^x itself overflows, and its gradient is then no number where ρ̄ holds.
+  rho, trace = (jnp.exp(jnp.minimum(jnp.log(clip), log_rho)) for clip in (clip_rho, clip_c))
+  trace = lam * trace
   goes_on, continues = _goes_on(discount, truncated), gamma * discount
   error = recursion(rho * (reward + _times(continues, next_value) - value), continues * goes_on * trace)
   after = next_value + _times(goes_on, jnp.roll(error, -1, axis=0))

@@ -48,6 +48,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """
   positive(config, "residual_scale", "residual_batch")
   unit_interval(config, "residual_average", upper_open=True)
+  components.check(config)
   temperature = temperatures.bellman_residual(
     scale=config.residual_scale,
     rows=config.residual_batch,

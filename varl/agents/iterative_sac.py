@@ -69,7 +69,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
     _prior(spec, config, head),
     posterior,
     components.q_value(spec, config, head),
-    components.temperature(config, -config.entropy_per_dimension * spec.action_size),
+    components.temperature(spec, config, -config.entropy_per_dimension * spec.action_size),
     axis,
   )
 

@@ -37,7 +37,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   positive(config, "entropy_per_dimension")
   return Design(
     *components.actor_critic(spec, config, regularised=True),
-    components.temperature(config, -config.entropy_per_dimension * spec.action_size),
+    components.temperature(spec, config, -config.entropy_per_dimension * spec.action_size),
     axis,
   )
 

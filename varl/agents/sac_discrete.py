@@ -42,7 +42,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
     priors.uniform(head),
     posteriors.enumerated(actor, head, components.optimizer(config)),
     components.q_value(spec, config, head),
-    components.temperature(config, config.entropy_share * math.log(head.size)),
+    components.temperature(spec, config, config.entropy_share * math.log(head.size)),
     axis,
   )
 

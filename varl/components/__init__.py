@@ -11,6 +11,7 @@ from varl.components.configs import (
   TemperatureConfig,
   TrustRegionConfig,
   check,
+  structural,
 )
 from varl.components.parts import (
   Make,
@@ -59,5 +60,6 @@ __all__ = [
   "policy_gradient",
   "policy_head",
   "q_value",
+  "structural",
   "temperature",
 ]

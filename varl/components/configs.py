@@ -15,7 +15,7 @@ class Config:
     learning_rate: Adam's step for all that is learned, unless another one is named for it.
     decay_updates: length in updates of a cosine decay of the learning rates; 0 keeps them constant.
     decay_to: the share of the learning rates that remains after it.
-    gamma: the discount a step.
+    gamma: the discount a step, below 1; 1 is allowed on-policy, for tasks whose episodes end.
     reward_scale: multiplies the reward.
     hidden: the widths of the hidden layers of all networks; none makes them linear, which on one-hot observations is a
       table.
@@ -173,19 +173,35 @@ class TrustRegionConfig:
   dual_learning_rate: float = 1e-2
 
 
+FREE = ("decay_updates", "start_updates")
+"""Whole numbers that are compared with counters, and shape nothing."""
+
+
+def structural(config: Any) -> tuple[str, ...]:
+  """The fields that shape the program (sizes, lengths of loops, periods): the whole numbers that are not in `FREE`."""
+  return tuple(
+    field.name for field in dataclasses.fields(config) if field.type in (int, "int") and field.name not in FREE
+  )
+
+
 def check(config: Any) -> None:
   """Checks the fields of `Config`, and those of the other configs here that it extends.
 
   Raises:
     ValueError: one is out of range.
   """
+  for name in structural(config):
+    value = getattr(config, name)
+    if hasattr(value, "dtype") and not isinstance(value, numbers.Real):
+      raise ValueError(f"{name} shapes the program, so it is a number of Python's or NumPy's and no array; got {value}")
   for name in ("hidden", "value_hidden"):
     widths = getattr(config, name, ())
     if widths is not None and not (isinstance(widths, tuple | list) and all(_is_width(width) for width in widths)):
       raise ValueError(f"{name} is a tuple of the layers' widths, such as (256, 256), got {widths!r}")
   positive(config, "learning_rate", "reward_scale")
   positive(config, "decay_updates", "max_grad_norm", zero=True)
-  unit_interval(config, "gamma", upper_open=True)
+  # On-policy returns end with the rollout or the episode. A fixed point of values needs a contraction.
+  unit_interval(config, "gamma", upper_open=not isinstance(config, OnPolicyConfig))
   unit_interval(config, "decay_to")
   if isinstance(config, CriticConfig):
     positive(config, "critics", whole=True)

@@ -1,6 +1,7 @@
 """Heads, networks, values, posteriors and designs, as the Configs describe them."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -277,9 +278,16 @@ def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
     if getattr(config, name) not in allowed:
       raise ValueError(f"{name} is one of {', '.join(allowed)}; got {getattr(config, name)!r}")
   policy = policy_head(spec, config)
+  sampled = config.weights == "boltzmann" and config.inference == "sampled" and not spec.discrete
+  if sampled and isinstance(config.epsilon, int | float) and config.epsilon >= math.log(config.samples):
+    raise ValueError(
+      f"epsilon must be below log samples = {math.log(config.samples):.6g}, the largest divergence that weights of "
+      f"{config.samples} samples can have; got {config.epsilon}"
+    )
   if config.weights == "rank" and (spec.discrete or config.inference == "parametric"):
     raise ValueError("ranks weigh sampled, continuous actions: weights='rank' needs inference='sampled'")
-  if config.action_penalty and (spec.discrete or config.policy == "tanh_gaussian"):
+  penalised = not isinstance(config.action_penalty, int | float) or config.action_penalty > 0
+  if penalised and (spec.discrete or config.policy == "tanh_gaussian"):
     raise ValueError("actions of this policy are never out of bounds: action_penalty must be 0")
   of_prior = priors.every_action(policy) if spec.discrete else priors.samples(config.samples)
   if config.inference == "parametric":
@@ -304,24 +312,38 @@ def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
     evaluates=of_prior,
     correction=correction,
   )
-  if config.action_penalty:
+  if penalised:
     value = values.out_of_bounds_penalty(value, config.action_penalty)
   eta = temperatures.fixed(0.0) if config.weights == "rank" else kl_temperature(config)
   prior = learned_prior(spec, config, policy, tau=config.tau)
   return Design(prior, posteriors.acting_by_prior(posterior), value, eta, axis)
 
 
-def temperature(config: Any, target: Any) -> Temperature:
+def temperature(spec: Spec, config: Any, target: Any) -> Temperature:
   """The temperature of a `TemperatureConfig`, adapted to its own entropy target or, where that is None, to `target`.
 
   Raises:
-    ValueError: an initial temperature out of range.
+    ValueError: an initial temperature out of range, or an entropy target that no policy exceeds: α would grow without
+      end.
   """
   positive(config, "initial_temperature")
   if not config.adapt_temperature:
     return temperatures.fixed(config.initial_temperature)
+  name = "the entropy target" if config.entropy_target is None else "entropy_target"
   target = target if config.entropy_target is None else config.entropy_target
+  largest, of = largest_entropy(spec, config)
+  if isinstance(target, int | float) and not target < largest:
+    raise ValueError(f"{name} must be below {largest:.6g}, the entropy of {of}; got {target:.6g}")
   return temperatures.entropy_target(dual(config.initial_temperature), optimizer(config), target)
+
+
+def largest_entropy(spec: Spec, config: Any) -> tuple[float, str]:
+  """The supremum of the policy's entropy in nats, of the density on [-1, 1]^d where it is squashed, and whose it is."""
+  if spec.discrete:
+    return math.log(spec.action_size), f"equal probabilities of {spec.action_size} actions"
+  if getattr(config, "policy", "tanh_gaussian") == "tanh_gaussian":
+    return spec.action_size * math.log(2.0), f"uniform actions on [-1, 1]^{spec.action_size}, d log 2"
+  return math.inf, "no policy"
 
 
 def _value_options(config: Any) -> dict[str, Any]:

@@ -26,4 +26,6 @@ def batch_std(x: Array, axis: str | None = None) -> Array:
 
   Args and Returns: as `batch_mean`.
   """
-  return jnp.sqrt(batch_mean(jnp.square(x - batch_mean(x, axis)), axis))
+  variance = batch_mean(jnp.square(x - batch_mean(x, axis)), axis)
+  # The gradient of a root is infinite at 0, where all are the same.
+  return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)

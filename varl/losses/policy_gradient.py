@@ -32,13 +32,13 @@ def importance_ratio(log_prob: Array, behaviour_log_prob: Array, advantage: Arra
 
   Args:
     log_prob, advantage: as `score_function`.
-    behaviour_log_prob: `[B]`, log β(a|s) of the policy that acted; a constant.
+    behaviour_log_prob: `[B]`, log β(a|s) of the policy that acted; a constant. Ratios are at most e^40, and their
+      gradient beyond that is 0: further off they would be infinite, and so would the loss.
 
   Returns:
     `[B]`.
   """
-  ratio = jnp.exp(log_prob - jax.lax.stop_gradient(behaviour_log_prob))
-  return -ratio * jax.lax.stop_gradient(advantage)
+  return -_ratio(log_prob, behaviour_log_prob) * jax.lax.stop_gradient(advantage)
 
 
 def clipped_ratio(
@@ -56,25 +56,36 @@ def clipped_ratio(
     (L `[B]`, and 1.0 where the clip holds the gradient at zero).
   """
   advantage = jax.lax.stop_gradient(advantage)
-  ratio = jnp.exp(log_prob - jax.lax.stop_gradient(behaviour_log_prob))
+  ratio = _ratio(log_prob, behaviour_log_prob)
   plain, clipped = ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage
   return -jnp.minimum(plain, clipped), (clipped < plain).astype(log_prob.dtype)
 
 
 def standardised(advantage: Array, axis: str | None = None) -> Array:
-  """(A - mean)/std over the batch, and over the members of a mapped axis.
+  """(A - mean)/std over the batch, and over the members of a mapped axis, whatever the scale of A.
 
   Args:
     advantage: `[B]`.
     axis: a mapped axis whose members' rows belong to one batch.
 
   Returns:
-    `[B]`; zeros where all are the same.
+    `[B]`; zeros where all are the same. A deviation below 1e-6 of the largest |A| is rounding, and is not divided by.
   """
 
   def mean(x: Array) -> Array:
     x = jnp.mean(x)
     return x if axis is None else jax.lax.pmean(x, axis)
 
+  largest = jnp.max(jnp.abs(advantage))
+  largest = jax.lax.stop_gradient(largest) if axis is None else jax.lax.pmax(jax.lax.stop_gradient(largest), axis)
+  advantage = advantage / jnp.where(largest > 0, largest, 1.0)
   centred = advantage - mean(advantage)
-  return centred / jnp.maximum(jnp.sqrt(mean(jnp.square(centred))), 1e-6)
+  return centred * jax.lax.rsqrt(jnp.maximum(mean(jnp.square(centred)), 1e-12))
+
+
+_LARGEST = 40.0
+"""The largest logarithm of a ratio that is followed: e^40 times anything here is finite in float32."""
+
+
+def _ratio(log_prob: Array, behaviour_log_prob: Array) -> Array:
+  return jnp.exp(jnp.minimum(log_prob - jax.lax.stop_gradient(behaviour_log_prob), _LARGEST))

@@ -7,7 +7,7 @@ from varl.types import Array
 
 
 def top_weights(
-  advantage: Array, eta: Array | float, *, share: float = 0.5, axis: str | None = None
+  advantage: Array, eta: Array | float, *, share: float | Array = 0.5, axis: str | None = None
 ) -> tuple[Array, Array]:
   """Weights of the E-step over the rows of a batch.
 
@@ -27,11 +27,11 @@ def top_weights(
 
   Reference: 1909.12238, Eq. 3, with D̃ the better half, as the paper takes it.
   """
-  if not 0.0 < share <= 1.0:
+  if isinstance(share, int | float) and not 0.0 < share <= 1.0:
     raise ValueError(f"the share of rows that are followed lies in (0, 1], got {share}")
   everyone = advantage if axis is None else jax.lax.all_gather(advantage, axis, tiled=True)
-  kept = max(1, int(share * everyone.size))
-  threshold = jnp.sort(everyone)[-kept]
+  kept = jnp.clip(jnp.floor(share * everyone.size).astype(jnp.int32), 1, everyone.size)
+  threshold = jnp.sort(everyone)[everyone.size - kept]
   total = jax.nn.logsumexp(jnp.where(everyone >= threshold, everyone / eta, -jnp.inf))
   log_count = jnp.log(jnp.sum(everyone >= threshold).astype(advantage.dtype))
   return jnp.where(advantage >= threshold, advantage / eta - total, -jnp.inf), log_count

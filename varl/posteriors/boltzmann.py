@@ -168,7 +168,7 @@ def softmax(head: Head) -> Posterior:
   return Posterior(lambda key: {}, particles, draw, act, mode, lambda batch: ())
 
 
-def taken(*, share: float = 0.5) -> Posterior:
+def taken(*, share: float | Array = 0.5) -> Posterior:
   """The Boltzmann policy of the advantages among the actions that were taken (V-MPO, 1909.12238, Eq. 3).
 
     ψ_b = softmax over the batch's top `share` of A_b/η, 0 for the others
@@ -183,7 +183,7 @@ def taken(*, share: float = 0.5) -> Posterior:
   Raises:
     ValueError: a share outside (0, 1]; at the update, a batch without advantages.
   """
-  if not 0.0 < share <= 1.0:
+  if isinstance(share, int | float) and not 0.0 < share <= 1.0:
     raise ValueError(f"the share of rows that are followed lies in (0, 1], got {share}")
 
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:

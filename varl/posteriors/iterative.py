@@ -173,6 +173,8 @@ def iterative(
 
 def normalise(gradient: Array, norm: str) -> Array:
   """A gradient `[..., n]` without its scale: (g - mean g)/std g ("layer") or g/rms g ("rms"), over the last axis."""
+  largest = jax.lax.stop_gradient(jnp.max(jnp.abs(gradient), axis=-1, keepdims=True))
+  gradient = gradient / jnp.where(largest > 0, largest, 1.0)  # what follows has a floor, which is of this scale
   if norm == "layer":
     gradient = gradient - jnp.mean(gradient, axis=-1, keepdims=True)
   return gradient * jax.lax.rsqrt(jnp.mean(jnp.square(gradient), axis=-1, keepdims=True) + 1e-12)
