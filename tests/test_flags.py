@@ -43,6 +43,8 @@ MISTAKES = [
   (("render", "nowhere", "--out", "x.html"), "nowhere"),
   (("list", "sac"), "unexpected argument 'sac'"),
   (("presets", "sack"), "did you mean 'sac'"),
+  (("check-env",), "varl check-env needs ENV"),
+  (("check-env", "reachr"), "did you mean 'reacher'"),
   (("doctor", "--fix"), "unknown flag --fix"),
 ]
 

@@ -327,6 +327,26 @@ def _presets(tokens: list[str]) -> int:
   return 0
 
 
+def _check_env(tokens: list[str]) -> int:
+  parser = _command(
+    "check-env",
+    """  varl check-env reacher
+  varl check-env my_module:MyEnvironment""",
+    description="Look at every contract that varl has with an environment, by tracing it and by running it for some "
+    "seconds. Exit status 1 where one is broken.",
+  )
+  parser.add_argument("env", metavar="ENV", help="an environment (`varl list`), or package.module:factory")
+  parser.add_argument("--backend", help="physics backend of a Brax environment (default: its own)")
+  parser.add_argument("--seed", type=_SEED, default=0, metavar="N", help="of the keys (default: 0)")
+  arguments = parser.parse(tokens)
+  registry.check_name(arguments.env, arguments.backend)
+  from varl.envs.door import check
+
+  report = check(arguments.env, arguments.backend, seed=arguments.seed)
+  print(report)
+  return 0 if report.kept else 1
+
+
 def _doctor(tokens: list[str]) -> int:
   _command("doctor", "  varl doctor").parse(tokens)
   from varl.run import doctor
@@ -352,6 +372,7 @@ _HELP = {
   "render": "write an episode as an HTML page (Brax environments)",
   "list": "list the algorithms and the environments",
   "presets": "show the tuned settings",
+  "check-env": "look at every contract of an environment, by tracing and by running it",
   "doctor": "show versions and devices, and what is wrong with them",
 }
 _COMMANDS = {
@@ -361,6 +382,7 @@ _COMMANDS = {
   "render": _render,
   "list": _list,
   "presets": _presets,
+  "check-env": _check_env,
   "doctor": _doctor,
 }
 

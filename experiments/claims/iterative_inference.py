@@ -79,7 +79,7 @@ def interval(values: Sequence[float]) -> dict[str, float]:
 def states_met(out: pathlib.Path, scale: Scale, key: jax.Array) -> tuple[Any, Any, Any, jax.Array]:
   """(algorithm's module, its config, parameters, observations `[N, o]` as its axes see them) of a run."""
   run, policy = configure.read(out), varl.load_policy(out)
-  env = vectorize(envs.make(run.env, run.backend), scale.envs, episode_length=run.settings.episode_length)
+  env = vectorize(envs.make(run.env, run.backend), scale.envs, episode_length=run.settings.episode_length or None)
   reset_key, unroll_key, mix_key = jax.random.split(key, 3)
 
   @jax.jit

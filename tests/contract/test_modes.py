@@ -15,6 +15,7 @@ from conftest import transitions
 import varl
 from varl import agents
 from varl.agents import sac, sql_discrete
+from varl.envs import keys as keys_of
 from varl.envs import spec as spec_of
 from varl.envs import toys, vectorize
 
@@ -102,8 +103,8 @@ def test_keys_of_one_generator_become_different_keys_of_another():
   starts = [np.asarray(vector.reset(jax.random.key(seed, impl="rbg")).env.obs) for seed in (0, 1)]
   assert len(np.unique(np.concatenate(starts)[:, 0])) == 128
   keys = jax.random.split(jax.random.key(0), 3)
-  np.testing.assert_array_equal(varl.envs.base.legacy(keys), jax.random.key_data(keys))
-  drawn = varl.envs.base.of_implementation(keys.reshape(3, 1), "rbg")
+  np.testing.assert_array_equal(keys_of.legacy(keys), jax.random.key_data(keys))
+  drawn = keys_of.of_implementation(keys.reshape(3, 1), "rbg")
   assert (drawn.shape, str(jax.random.key_impl(drawn))) == ((3, 1), "rbg")
 
 

@@ -13,7 +13,6 @@ from varl.run import configure
 WHOLE = (
   "num_timesteps",
   "num_envs",
-  "episode_length",
   "action_repeat",
   "unroll_length",
   "batch_size",
@@ -22,7 +21,7 @@ WHOLE = (
   "eval_episodes",
   "num_devices",
 )
-WHOLE_OR_ZERO = ("warm_up", "pool_size", "checkpoint_every")
+WHOLE_OR_ZERO = ("episode_length", "warm_up", "pool_size", "checkpoint_every")
 
 
 @pytest.mark.parametrize("name", WHOLE)

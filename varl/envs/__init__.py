@@ -11,12 +11,15 @@ from varl.envs.registry import make, names, register
 
 if TYPE_CHECKING:
   from varl.envs import toys
-  from varl.envs.base import Environment, State, check, spec
+  from varl.envs.base import Environment, State
+  from varl.envs.door import Report, check
   from varl.envs.tabular import Tabular
+  from varl.envs.trace import spec
   from varl.envs.vector import TimeStep, VectorEnv, VectorState, observe, vectorize
 
 __all__ = [
   "Environment",
+  "Report",
   "State",
   "Tabular",
   "TimeStep",
@@ -34,8 +37,10 @@ __all__ = [
 ]
 
 _LAZY = {
-  "varl.envs.base": ("Environment", "State", "check", "spec"),
+  "varl.envs.base": ("Environment", "State"),
+  "varl.envs.door": ("Report", "check"),
   "varl.envs.tabular": ("Tabular",),
+  "varl.envs.trace": ("spec",),
   "varl.envs.vector": ("TimeStep", "VectorEnv", "VectorState", "observe", "vectorize"),
 }
 

@@ -17,11 +17,11 @@ class Gymnax:
   """An environment of gymnax's as one of varl's.
 
   It is stepped by `step_env`, beneath gymnax's own reset: the observation after an episode's last step is the true one,
-  and `done` says only that the episode ended by itself. gymnax's time limit is not applied, for limits are the loop's
-  (`vectorize(episode_length=...)`); `time_limit` says what it would be.
+  and `done` says only that the episode ended by itself. gymnax's time limit is `time_limit`, which the loop applies
+  where nobody names another (`vectorize(episode_length=...)`).
 
   Observations are flattened to one vector, those that are a category to a one-hot one. Actions that are a category are
-  discrete; a box is scaled to from [-1, 1], or unbounded where its sides are infinite.
+  discrete; a box is scaled to from [-1, 1], or unbounded where all its sides are infinite.
 
   Args:
     env: gymnax's environment.
@@ -45,9 +45,13 @@ class Gymnax:
     elif hasattr(space, "low"):
       self._action_shape = tuple(space.shape)
       self.action_size = int(np.prod(self._action_shape))
-      self.action_bounds = _sides(space, self._action_shape)
+      sides = (np.broadcast_to(np.asarray(side), self._action_shape).reshape(-1) for side in (space.low, space.high))
+      self.action_bounds = tuple(sides)
     else:
-      raise ValueError(f"actions of {self.name} are neither a category nor a box, but {type(space).__name__}")
+      raise ValueError(
+        f"actions of {self.name} are neither a category nor a box, but {type(space).__name__}: choose one of its parts "
+        "in a wrapper"
+      )
     self._observed_categories = _categories(env.observation_space(self.params))
     first = jax.eval_shape(self.reset, jax.random.key_data(jax.random.key(0)))
     self.observation_size = first.obs.shape[0]
@@ -59,7 +63,7 @@ class Gymnax:
 
   @property
   def time_limit(self) -> int | None:
-    """Steps after which gymnax itself would cut an episode."""
+    """Steps after which gymnax cuts an episode."""
     limit = getattr(self.params, "max_steps_in_episode", None)
     return None if limit is None else int(limit)
 
@@ -93,8 +97,8 @@ def make(name: str, **kwargs: Any) -> Gymnax:
 
   Args:
     name: as gymnax has it, such as "CartPole-v1".
-    **kwargs: parameters of the environment that differ from its default ones (`max_steps_in_episode` is one that has
-      no effect here); whatever is none of these goes to the environment's constructor.
+    **kwargs: parameters of the environment that differ from its default ones (`max_steps_in_episode` is the time
+      limit); whatever is none of these goes to the environment's constructor.
 
   Raises:
     ValueError: gymnax is not installed, or too old to keep the end of an episode and its time limit apart; or it has
@@ -122,9 +126,3 @@ def make(name: str, **kwargs: Any) -> Gymnax:
 def _categories(space: Any) -> int | None:
   """How many categories a discrete space has; None for other spaces."""
   return int(space.n) if hasattr(space, "n") else None
-
-
-def _sides(space: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
-  """Both sides of a box, flattened; None where one is infinite."""
-  low, high = (np.broadcast_to(np.asarray(side, np.float32), shape).reshape(-1) for side in (space.low, space.high))
-  return (low, high) if np.isfinite(low).all() and np.isfinite(high).all() else None

@@ -77,31 +77,58 @@ def make(env: "str | Environment", backend: str | None = None, **kwargs: Any) ->
     ValueError: an unknown name or backend, a package that is not installed, a factory that cannot be imported, or an
       environment that is none.
   """
-  from varl.envs import base, fluid
+  from varl.envs import trace
 
-  if not isinstance(env, str):
-    if backend is not None or kwargs:
-      given = ", ".join((["backend"] if backend is not None else []) + list(kwargs))
-      raise ValueError(f"an environment that is made already takes no further arguments; got {given}")
+  made = build(env, backend, **kwargs)
+  if not isinstance(env, str) or env not in catalog.CATALOG or env in _FACTORIES:
+    try:
+      trace.spec(made)
+    except ValueError as error:
+      raise ValueError(f"environment {env!r}: {error}" if isinstance(env, str) else str(error)) from error
+  return made
+
+
+def build(env: "str | Environment", backend: str | None = None, **kwargs: Any) -> "Environment":
+  """What `make` makes, whatever it is: not checked. Arguments and errors are `make`'s."""
+  from varl.envs import fluid
+
+  if isinstance(env, str):
+    check_name(env, backend)
+    made = _named(env, backend, kwargs)
+  elif backend is None and not kwargs:
     made = env
   else:
-    check_name(env, backend)
-    source = catalog.CATALOG[env].source if env in catalog.CATALOG else env
-    if env not in _FACTORIES and source.startswith(catalog.GYMNAX):
-      if backend is not None:
-        raise ValueError(f"{env} has no physics backend to choose; got backend {backend!r}")
-      made = importlib.import_module("varl.envs.gymnax").make(source.removeprefix(catalog.GYMNAX), **kwargs)
-    elif env in _FACTORIES or ":" in env:
-      factory = _FACTORIES[env] if env in _FACTORIES else _import(env)
-      made = factory(**kwargs) if backend is None else factory(backend=backend, **kwargs)
-    elif catalog.CATALOG[env].source == "brax":
-      made = _make_brax(env, backend or catalog.CATALOG[env].backends[0], kwargs)
-    else:
-      module, _, factory_name = catalog.CATALOG[env].source.partition(".")
-      made = getattr(importlib.import_module(f"varl.envs.{module}"), factory_name)(**kwargs)
+    given = ", ".join((["backend"] if backend is not None else []) + list(kwargs))
+    raise ValueError(f"an environment that is made already takes no further arguments; got {given}")
   fluid.mend()
-  base.check(made)
   return made
+
+
+def _named(name: str, backend: str | None, kwargs: dict[str, Any]) -> "Environment":
+  """The environment of a name that passes `check_name`."""
+  if name in _FACTORIES or (":" in name and not name.startswith(catalog.GYMNAX)):
+    return _call(name, kwargs if backend is None else {"backend": backend, **kwargs})
+  entry = catalog.CATALOG.get(name)
+  source = name if entry is None else entry.source
+  if entry is None or source.startswith(catalog.GYMNAX):
+    if backend is not None:
+      raise ValueError(f"{name} has no physics backend to choose; got backend {backend!r}")
+    return importlib.import_module("varl.envs.gymnax").make(source.removeprefix(catalog.GYMNAX), **kwargs)
+  if source == "brax":
+    return _make_brax(name, backend or entry.backends[0], kwargs)
+  module, _, factory = source.partition(".")
+  return getattr(importlib.import_module(f"varl.envs.{module}"), factory)(**kwargs)
+
+
+def _call(name: str, kwargs: dict[str, Any]) -> "Environment":
+  """What a registered factory, or one "package.module:factory", makes."""
+  factory = _FACTORIES[name] if name in _FACTORIES else _import(name)
+  try:
+    return factory(**kwargs)
+  except ValueError:
+    raise
+  except Exception as error:
+    raise ValueError(f"the factory of environment {name!r} raised {type(error).__name__}: {error}") from error
 
 
 def _import(name: str) -> Callable[..., "Environment"]:

@@ -31,7 +31,8 @@ class PointMass:
     """The mass after the push `action` `[2]`."""
     position, velocity = state.obs[:2], state.obs[2:]
     velocity = 0.8 * velocity + 0.2 * action
-    return self._state(jnp.clip(position + 0.2 * velocity, -2.0, 2.0), velocity)
+    new = self._state(jnp.clip(position + 0.2 * velocity, -2.0, 2.0), velocity)
+    return state.replace(obs=new.obs, reward=new.reward, metrics={**state.metrics, **new.metrics})
 
   def _state(self, position: Array, velocity: Array) -> State:
     distance = jnp.sqrt(jnp.sum(position**2))
@@ -47,12 +48,13 @@ class MultiGoal:
   """A point on a plane with four goals around it, equally good: (±5, 0) and (0, ±5) (1702.08165, section 5.1).
 
   x' = clip(x + a, -7, 7) and reward = -30 ‖a‖² - min_g ‖x' - g‖², and 10 more where x' is within 1 of a goal, which
-  ends the episode. It starts at N(0, 0.1² I); the published horizon is 30 steps (`episode_length=30`). Observation: x,
+  ends the episode. It starts at N(0, 0.1² I); the published horizon of 30 steps is its `time_limit`. Observation: x,
   `[2]`; action: a, `[2]` in [-1, 1]. The numbers are those of the published code.
   """
 
   observation_size = 2
   action_size = 2
+  time_limit = 30
   goals = np.array([[5, 0], [-5, 0], [0, 5], [0, -5]], np.float32)
 
   def reset(self, rng: Array) -> State:
@@ -168,7 +170,8 @@ class Chain:
     """The cell after `action` in {0, 1}."""
     right = jnp.asarray(action) == 1
     cell = jnp.where(right, state.data + 1, 0)
-    return self._state(cell, jnp.where(right, 1.0 * (cell == self.observation_size - 1), 0.1))
+    new = self._state(cell, jnp.where(right, 1.0 * (cell == self.observation_size - 1), 0.1))
+    return state.replace(obs=new.obs, reward=new.reward, done=new.done, data=new.data)
 
   def _state(self, cell: Array, reward: Array) -> State:
     return State(

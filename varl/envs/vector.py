@@ -1,6 +1,5 @@
 """A batch of environments as two pure functions, with resets that keep the true next observation."""
 
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from varl import checks
-from varl.envs import base
+from varl.envs import base, flow, keys
 from varl.envs.catalog import RESETS
+from varl.envs.trace import TRUNCATION, trace
 from varl.types import Array, Key, Spec
 
 MIN_POOL, MAX_POOL = 256, 4096
@@ -24,12 +24,14 @@ class VectorState(NamedTuple):
     key: the key that the next step consumes.
     pool: reset states to draw from, each leaf `[pool_size, ...]`; each environment's first state `[num_envs, ...]`
       under "cached"; `()` under "fresh".
+    discarded: first states discarded since the last step, int32.
   """
 
   env: Any
   steps: Array
   key: Key
   pool: Any
+  discarded: Array
 
 
 class TimeStep(NamedTuple):
@@ -42,10 +44,12 @@ class TimeStep(NamedTuple):
     reward: `[num_envs]`, of JAX's default float, summed over repeated actions; 0 where not `valid`.
     next_obs: what the step led to, also where the environment was reset afterwards; `obs` where not `valid`.
     terminated: `bool[num_envs]`, the episode ended by itself.
-    truncated: `bool[num_envs]`, the episode was cut: by the time limit where `valid`, else because it was not finite.
+    truncated: `bool[num_envs]`, the episode was cut: by a time limit where `valid`, else because it was not finite.
       False where `terminated`.
     valid: `bool[num_envs]`, False where the step turned non-finite: leave that row out, and count it.
     metrics: the environment's own, by name, each `[num_envs, ...]`, of the last repeated action; 0 where not `valid`.
+    discarded: int32, first states that were not finite, so that others took their place, in the resets since the step
+      before.
   """
 
   obs: Array
@@ -55,6 +59,7 @@ class TimeStep(NamedTuple):
   truncated: Array
   valid: Array
   metrics: dict[str, Array]
+  discarded: Array
 
 
 class VectorEnv(NamedTuple):
@@ -83,14 +88,14 @@ class VectorEnv(NamedTuple):
 
 def observe(state: VectorState) -> Array:
   """Current observations `[num_envs, observation_size]`: after a reset, the first of the new episode."""
-  return state.env.obs
+  return _floating(state.env.obs)
 
 
 def vectorize(
   env: base.Environment,
   num_envs: int,
   *,
-  episode_length: int = 1000,
+  episode_length: int | None = None,
   action_repeat: int = 1,
   reset: str = "pool",
   pool_size: int | None = None,
@@ -98,39 +103,41 @@ def vectorize(
 ) -> VectorEnv:
   """Makes a batch of `num_envs` environments that reset themselves.
 
+  A time limit of the environment's own that `info["truncation"]` tells of cuts an episode as `episode_length` does.
   Brax's `info["time_out"]` is not read: `inverted_pendulum` sets it where the pole fell, too.
 
   Args:
     env: one environment.
     num_envs: how many copies.
     episode_length: raw environment steps after which an episode is cut, `steps >= episode_length`. Each `step` adds
-      `action_repeat` to the count, as in Brax.
+      `action_repeat` to the count, as in Brax. None: the environment's own `time_limit`, or 1000 where it has none.
     action_repeat: how often an action is applied; rewards are summed, and nothing follows the first `done`.
     reset: where the state after an episode's end comes from.
       "pool": uniformly from `pool_size` reset states computed once by `VectorEnv.reset`.
       "fresh": `env.reset` with a new key. Only steps at which some episode ends pay for it (under vmap all do).
       "cached": each environment returns to its own first state, as in Brax.
-      Random keys inside a pooled or cached state (typed ones anywhere, a legacy one as `info["rng"]`) are drawn anew.
+      The random keys that the noise of a pooled or cached state is drawn with (`keys.find`) are drawn anew.
     pool_size: size of the pool; default `num_envs`, but at least 256 and at most 4096.
     nan_guard: whether a step with a reward or next observation that is not finite is marked not `valid` and followed by
-      a reset. Off, such numbers pass through.
+      a reset, and a first state with such an observation is discarded: another one takes its place, or where there is
+      none, its step is not valid. Off, such numbers pass through.
 
   Returns:
     A `VectorEnv`.
 
   Raises:
-    ValueError: `env` is no environment, or an argument is out of its range.
+    ValueError: `env` is no environment, its noise would be repeated by this kind of reset, or an argument is out of its
+      range.
   """
-  counts = {"num_envs": num_envs, "episode_length": episode_length, "action_repeat": action_repeat}
-  if pool_size is not None:
-    counts["pool_size"] = pool_size
+  counts = {
+    "num_envs": num_envs,
+    "episode_length": episode_length,
+    "action_repeat": action_repeat,
+    "pool_size": pool_size,
+  }
   for name, value in counts.items():
-    try:
-      positive = operator.index(value) >= 1
-    except TypeError:
-      positive = False
-    if not positive:
-      raise ValueError(f"{name} must be a positive integer; got {value!r}")
+    if value is not None or name in ("num_envs", "action_repeat"):
+      base.positive(value, name)
   if reset not in RESETS:
     raise ValueError(f"reset must be one of {', '.join(RESETS)}; got {reset!r}")
   if pool_size is not None and reset != "pool":
@@ -138,82 +145,120 @@ def vectorize(
   if pool_size is None:
     pool_size = min(max(num_envs, MIN_POOL), MAX_POOL)
 
-  env_spec, first_state = base.inspect(env)
+  traced = trace(env, reset)
+  episode_length = base.episode_length(env, episode_length)
   to_range = _scaling(env)
-  canonical = _canonical(env, env_spec, first_state)
 
-  def reset_many(key: Key, count: int) -> Any:
-    keys = base.legacy(jax.random.split(key, count))
-    return canonical(jax.vmap(env.reset)(keys))
+  def canonical(states: Any) -> Any:
+    # Brax's reset and step disagree about weak types, and what a jitted step returns would make it compile again.
+    return jax.tree.map(lambda x, like: x if flow.is_key(x) else jnp.asarray(x, like.dtype), states, traced.state)
+
+  def reset_many(key: Key, count: int) -> tuple[Any, Array]:
+    """First states, and which of them were discarded."""
+    states = _tie(canonical(jax.vmap(env.reset)(keys.legacy(jax.random.split(key, count)))), key)
+    if not nan_guard:
+      return states, jnp.zeros(count, bool)
+    finite = _finite(states.obs)
+
+    def others() -> Any:
+      rows = stand_ins(finite)
+      # `split` gives the children below `count`, and this is the next one.
+      return keys.renew(jax.tree.map(lambda x: x[rows], states), traced.keys, jax.random.fold_in(key, count))
+
+    states = jax.lax.cond(finite.all(), lambda: states, others)
+    return states, ~finite & finite.any()
 
   def init(key: Key) -> VectorState:
     checks.key(key)
     state_key, reset_key = jax.random.split(key)
     # One batch of resets, so that one reset is compiled, not two.
-    states = reset_many(reset_key, num_envs + (pool_size if reset == "pool" else 0))
+    states, discarded = reset_many(reset_key, num_envs + (pool_size if reset == "pool" else 0))
     first = jax.tree.map(lambda x: x[:num_envs], states)
     pools = {"pool": jax.tree.map(lambda x: x[num_envs:], states), "fresh": (), "cached": first}
     steps = jnp.zeros(num_envs, jnp.int32)
     # Tied apart, the states and a pool of the same values are two buffers, and both can be donated.
-    return VectorState(_tie(first, key), _tie(steps, key), state_key, _tie(pools[reset], key))
+    count = jnp.sum(discarded, dtype=jnp.int32)
+    return VectorState(_tie(first, key), _tie(steps, key), state_key, _tie(pools[reset], key), _tie(count, key))
 
-  def draw(pool: Any, key: Key) -> Any:
-    """A first state for every environment."""
+  def draw(pool: Any, key: Key) -> tuple[Any, Array]:
+    """A first state for every environment, and where another one was discarded for it."""
     if reset == "fresh":
       return reset_many(key, num_envs)
     index_key, inner_key = jax.random.split(key)
     if reset == "pool":
       index = jax.random.randint(index_key, (num_envs,), 0, pool_size)
       pool = jax.tree.map(lambda x: x[index], pool)
-    return _rekey(pool, inner_key)
+    return keys.renew(pool, traced.keys, inner_key), jnp.zeros(num_envs, bool)
+
+  def cut(state: Any) -> Array:
+    """Where a time limit of the environment's own, and nothing else, ended the episode."""
+    return state.info[TRUNCATION].astype(bool) if traced.truncates else jnp.zeros(num_envs, bool)
 
   def advance(state: Any, action: Array, key: Key) -> tuple[Any, Array, Array]:
     """`action_repeat` steps of all environments: states, summed rewards and whether all of it was finite."""
 
     def once(state: Any) -> tuple[Any, Array, Array]:
       state = _tie(canonical(jax.vmap(env.step)(state, action)), key)
-      finite = jnp.isfinite(state.reward) & jnp.isfinite(state.obs).all(axis=-1)
-      return state, state.reward.astype(float), finite
+      return state, state.reward.astype(float), jnp.isfinite(state.reward) & _finite(state.obs)
 
-    def again(carry: tuple[Any, Array, Array], _: None) -> tuple[tuple[Any, Array, Array], None]:
-      state, reward, finite = carry
-      over = state.done.astype(bool) | ~finite if nan_guard else state.done.astype(bool)
+    def again(carry: tuple[Any, Array, Array, Array], _: None) -> tuple[tuple[Any, Array, Array, Array], None]:
+      state, reward, finite, over = carry
       new_state, new_reward, new_finite = once(state)
-      new = (new_state, reward + new_reward, finite & new_finite)
-      return _select(over, carry, new), None
+      ends = new_state.done.astype(bool) | cut(new_state) | (~new_finite if nan_guard else False)
+      return select(over, carry, (new_state, reward + new_reward, finite & new_finite, ends)), None
 
     if action_repeat == 1:
       return once(state)
-    # An environment in which the episode goes on is not done, so that the first of the repeated steps is always taken.
-    start = (state.replace(done=jnp.zeros_like(state.done)), jnp.zeros(num_envs), jnp.ones(num_envs, bool))
-    return jax.lax.scan(again, _tie(start, key), None, length=action_repeat)[0]
+    start = (state, jnp.zeros(num_envs), jnp.ones(num_envs, bool), jnp.zeros(num_envs, bool))
+    return jax.lax.scan(again, _tie(start, key), None, length=action_repeat)[0][:3]
 
   def step(state: VectorState, action: Array) -> tuple[VectorState, TimeStep]:
+    _check_action(action, traced.spec, num_envs)
     key, reset_key = jax.random.split(state.key)
     obs = observe(state)
     inner, reward, finite = advance(state.env, to_range(action), key)
-    valid = finite if nan_guard else jnp.ones_like(finite)
-    terminated = inner.done.astype(bool) & valid
+    began = _finite(obs)  # False only where no first state was finite
+    valid = finite & began if nan_guard else jnp.ones_like(finite)
+    if nan_guard:
+      obs = select(began, obs, jnp.zeros_like(obs))
+    limited = cut(inner)
+    terminated = inner.done.astype(bool) & ~limited & valid
     steps = state.steps + action_repeat
-    truncated = (~terminated & (steps >= episode_length)) | ~valid
+    truncated = (~terminated & (limited | (steps >= episode_length))) | ~valid
     ended = terminated | truncated
     timestep = TimeStep(
       obs=obs,
       reward=jnp.where(valid, reward, 0.0),
-      next_obs=_select(valid, inner.obs, obs),
+      next_obs=select(valid, _floating(inner.obs), obs),
       terminated=terminated,
       truncated=truncated,
       valid=valid,
-      metrics=_select(valid, inner.metrics, jax.tree.map(jnp.zeros_like, inner.metrics)),
+      metrics=select(valid, inner.metrics, jax.tree.map(jnp.zeros_like, inner.metrics)),
+      discarded=state.discarded,
     )
-    inner = jax.lax.cond(jnp.any(ended), lambda: _select(ended, draw(state.pool, reset_key), inner), lambda: inner)
-    return VectorState(inner, jnp.where(ended, 0, steps), key, state.pool), timestep
 
-  return VectorEnv(init, step, env_spec, num_envs, episode_length, action_repeat, env)
+    def renewed() -> tuple[Any, Array]:
+      states, discarded = draw(state.pool, reset_key)
+      return select(ended, states, inner), jnp.sum(ended & discarded, dtype=jnp.int32)
+
+    inner, discarded = jax.lax.cond(jnp.any(ended), renewed, lambda: (inner, _tie(jnp.int32(0), key)))
+    return VectorState(inner, jnp.where(ended, 0, steps), key, state.pool, discarded), timestep
+
+  return VectorEnv(init, step, traced.spec, num_envs, episode_length, action_repeat, env)
+
+
+def stand_ins(fine: Array) -> Array:
+  """For each of n rows itself where it is fine, else one of those that are: `int32[n]`, of booleans `[n]`.
+
+  Where none is fine, each row stands for itself.
+  """
+  rows = jnp.arange(fine.size)
+  others = jnp.argsort(~fine, stable=True)[rows % jnp.maximum(jnp.sum(fine), 1)]
+  return jnp.where(fine | ~fine.any(), rows, others)
 
 
 def _scaling(env: base.Environment) -> Callable[[Array], Array]:
-  """From actions in the executed space to what `env` takes, in the dtype that `base.trace_step` traces it with."""
+  """From actions in the executed space to what `env` takes, in the dtype that `trace` traces it with."""
   bounds = base.action_bounds(env)
   if base.is_discrete(env):
     return lambda action: action.astype(jnp.int32)
@@ -233,61 +278,25 @@ def _tie(tree: Any, key: Key) -> Any:
   return jax.tree.map(lambda x: jnp.where(always, x, x), tree)
 
 
-def _select(mask: Array, yes: Any, no: Any) -> Any:
+def select(mask: Array, yes: Any, no: Any) -> Any:
   """`yes` in the rows where `mask`, else `no`; leaves `[num_envs, ...]`."""
   return jax.vmap(lambda m, a, b: jax.tree.map(lambda x, y: jnp.where(m, x, y), a, b))(mask, yes, no)
 
 
-def _rekey(states: Any, key: Key) -> Any:
-  """New random keys for the copies of one reset state, which would live the same noise again otherwise."""
-  paths = jax.tree_util.tree_leaves_with_path(states)
-  leaves = []
-  for number, (path, leaf) in enumerate(paths):
-    typed = _is_key(leaf)
-    if typed or jax.tree_util.keystr(path) == ".info['rng']":
-      leaf_key = jax.random.fold_in(key, number)
-      keys = jax.random.split(leaf_key, leaf.shape if typed else leaf.shape[:-1])
-      leaf = base.of_implementation(keys, jax.random.key_impl(leaf)) if typed else base.legacy(keys).astype(leaf.dtype)
-    leaves.append(leaf)
-  return jax.tree.unflatten(jax.tree.structure(states), leaves)
+def _finite(obs: Array) -> Array:
+  """Which of the observations `[n, observation_size]` are finite, `bool[n]`."""
+  return jnp.isfinite(obs).all(axis=-1)
 
 
-def _canonical(env: base.Environment, spec: Spec, first: Any) -> Callable[[Any], Any]:
-  """A cast of `env`'s states, from `reset` (like `first`) and from `step`, to one set of dtypes, none of them weak.
-
-  Brax's `reset` and `step` disagree about weak types, and what a jitted step returns would make it compile again.
-
-  Raises:
-    ValueError: `step` returns another structure or other shapes than `reset`.
-  """
-  who = type(env).__name__
-  while True:
-    second = base.trace_step(env, spec, first)
-    structures: list[Any] = [jax.tree.structure(tree) for tree in (first, second)]
-    if structures[0] != structures[1]:
-      raise ValueError(
-        f"step of {who} returns a state of another structure than reset: {_difference(first, second)}; "
-        "give metrics and info the same names in both"
-      )
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(first), jax.tree.leaves(second), strict=True):
-      if x.shape != y.shape:
-        name = jax.tree_util.keystr(path)
-        raise ValueError(f"state{name} of {who} has shape {x.shape} from reset and {y.shape} from step")
-    dtypes = jax.tree.map(lambda x, y: x.dtype if _is_key(x) else jnp.promote_types(x.dtype, y.dtype), first, second)
-    # A wider dtype that goes in may widen what comes out: look again until nothing widens, which promotion ensures.
-    if jax.tree.leaves(dtypes) == [x.dtype for x in jax.tree.leaves(first)]:
-      return lambda states: jax.tree.map(lambda x, d: x if _is_key(x) else jnp.asarray(x, d), states, dtypes)
-    first = jax.tree.map(lambda x, d: jax.ShapeDtypeStruct(x.shape, d), first, dtypes)
+def _floating(obs: Array) -> Array:
+  """Observations as agents get them: of a floating dtype, float32 at the least."""
+  return obs.astype(jnp.promote_types(obs.dtype, jnp.float32))
 
 
-def _is_key(leaf: Any) -> bool:
-  return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _difference(first: Any, second: Any) -> str:
-  """The leaves that only one of two states has."""
-  reset, step = ({jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(t)} for t in (first, second))
-  sides = (("reset", reset - step), ("step", step - reset))
-  return (
-    "; ".join(f"only from {who}: {', '.join(sorted(extra))}" for who, extra in sides if extra) or "other containers"
-  )
+def _check_action(action: Array, spec: Spec, num_envs: int) -> None:
+  """Raises ValueError where a batch of actions has another shape or kind than the environment takes."""
+  shape = (num_envs,) if spec.discrete else (num_envs, spec.action_size)
+  integers = jnp.issubdtype(action.dtype, jnp.integer)
+  if action.shape != shape or (spec.discrete and not integers):
+    kind = "integers" if spec.discrete else "numbers"
+    raise ValueError(f"actions must be {kind} of shape {shape}; got {action.dtype}{list(action.shape)}")

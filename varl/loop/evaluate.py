@@ -17,7 +17,7 @@ def evaluator(
   agent: Agent,
   *,
   episodes: int,
-  episode_length: int = 1000,
+  episode_length: int | None = None,
   action_repeat: int = 1,
   stochastic: bool = False,
 ) -> Callable[[Params, Key], Metrics]:
@@ -29,7 +29,7 @@ def evaluator(
     env: one environment.
     agent: judged by `agent.mode`, or by `agent.act` where `stochastic`.
     episodes: how many.
-    episode_length: the time limit in environment steps.
+    episode_length: the time limit in environment steps; None: the environment's own, or 1000 where it has none.
     action_repeat: environment steps an action is held for.
     stochastic: whether to evaluate the exploring policy.
 

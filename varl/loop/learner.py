@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varl.envs.vector import stand_ins
 from varl.loop import replay
 from varl.loop.settings import Settings
 from varl.step import SIDE, stream_key
@@ -166,9 +167,7 @@ def replace_invalid(transitions: Transition, valid: Array) -> Transition:
   flat = valid.reshape(-1)
 
   def replaced() -> Transition:
-    first = jnp.argsort(~flat, stable=True)  # the valid ones
-    rows = jnp.where(flat, jnp.arange(flat.size), first[jnp.arange(flat.size) % jnp.maximum(jnp.sum(flat), 1)])
-    rows = rows.reshape(valid.shape)
+    rows = stand_ins(flat).reshape(valid.shape)
     alone = ~valid | jnp.concatenate([~valid[1:], jnp.zeros_like(valid[:1])])
     kept = jax.tree.map(lambda x: x[rows], _flat(transitions))
     return kept._replace(truncated=jnp.where(alone, 1.0, kept.truncated))

@@ -27,7 +27,7 @@ class RolloutState(NamedTuple):
 
 class Episodes(NamedTuple):
   """Totals over a rollout: episodes that ended, their returns and lengths, and environments reset for turning
-  non-finite."""
+  non-finite, discarded first states among them."""
 
   ended: Array
   return_sum: Array
@@ -97,7 +97,7 @@ def unroll(
       jnp.sum(complete, dtype=jnp.int32),
       jnp.sum(jnp.where(complete, returns, 0.0)),
       jnp.sum(jnp.where(complete, lengths, 0)).astype(float),
-      jnp.sum(~step.valid, dtype=jnp.int32),
+      jnp.sum(~step.valid, dtype=jnp.int32) + step.discarded,
     )
     carry = jax.tree.map(lambda new, old: jnp.where(_rows(ended, new), old, new), carry, fresh)
     state = RolloutState(env_state, carry, jnp.where(ended, 0.0, returns), jnp.where(ended, 0, lengths))

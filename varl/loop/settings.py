@@ -22,7 +22,8 @@ class Settings:
   Attributes:
     num_timesteps: environment steps in all, over all environments, repeated actions counted.
     num_envs: parallel environments.
-    episode_length: the time limit, in environment steps.
+    episode_length: the time limit, in environment steps; 0: the environment's own (`time_limit`), or 1000 where it has
+      none.
     action_repeat: environment steps an action is held for.
     unroll_length: actions an environment takes between two rounds of updates.
     epochs: for algorithms that learn from the latest rollout alone: passes over it, in minibatches of `batch_size`.
@@ -54,7 +55,7 @@ class Settings:
 
   num_timesteps: int = 1_000_000
   num_envs: int = 64
-  episode_length: int = 1000
+  episode_length: int = 0
   action_repeat: int = 1
   unroll_length: int = 1
   epochs: int = 0
@@ -76,9 +77,9 @@ class Settings:
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
       object.__setattr__(self, field.name, plain(getattr(self, field.name), whole=field.type in (int, "int")))
-    whole = ("num_timesteps", "num_envs", "episode_length", "action_repeat", "unroll_length", "batch_size")
+    whole = ("num_timesteps", "num_envs", "action_repeat", "unroll_length", "batch_size")
     positive(self, *whole, "replay_capacity", "eval_every", "eval_episodes", "num_devices", whole=True)
-    positive(self, "epochs", "warm_up", "pool_size", "checkpoint_every", zero=True, whole=True)
+    positive(self, "episode_length", "epochs", "warm_up", "pool_size", "checkpoint_every", zero=True, whole=True)
     positive(self, "updates_per_env_step", zero=True)
     choices = {"reset": RESETS, "minibatches": MINIBATCHES, "prepare_every": PREPARE_EVERY}
     for name, allowed in choices.items():

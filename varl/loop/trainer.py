@@ -17,7 +17,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from varl import checks
-from varl.envs.base import Environment, spec
+from varl.envs.base import Environment
+from varl.envs.trace import spec
 from varl.envs.vector import vectorize
 from varl.loop import rollout
 from varl.loop.evaluate import evaluator
@@ -94,8 +95,8 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     ValueError: the agent is built for another environment, or its side batch is not divisible by the devices; it
       learns on-policy and the settings are those of replay, or the reverse; or there are fewer devices than asked for.
   """
-  if agent.spec != spec(env):
-    raise ValueError(f"the agent is built for {agent.spec}, but the environment is {spec(env)}")
+  if agent.spec != (found := spec(env)):
+    raise ValueError(f"the agent is built for {agent.spec}, but the environment is {found}")
   if agent.on_policy and not settings.epochs:
     raise ValueError(
       "this agent learns from its own rollouts: epochs, the passes over each, must be > 0, got epochs=0; for example "
@@ -116,7 +117,7 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
   batch = vectorize(
     env,
     settings.num_envs // devices,
-    episode_length=settings.episode_length,
+    episode_length=settings.episode_length or None,
     action_repeat=settings.action_repeat,
     reset=settings.reset,
     pool_size=settings.pool_size or None,
@@ -129,7 +130,7 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     env,
     agent,
     episodes=settings.eval_episodes,
-    episode_length=settings.episode_length,
+    episode_length=batch.episode_length,
     action_repeat=settings.action_repeat,
     stochastic=settings.eval_stochastic,
   )

@@ -60,7 +60,7 @@ def episode(
   import jax.numpy as jnp
   import numpy as np
 
-  from varl.envs import base
+  from varl.envs import keys
 
   brax_of(env)
   if episode_length < 1 or action_repeat < 1:
@@ -69,7 +69,7 @@ def episode(
   @jax.jit
   def run(key: Any) -> Any:
     reset_key, act_key = jax.random.split(key)
-    first = env.reset(base.legacy(reset_key))
+    first = env.reset(keys.legacy(reset_key))
 
     def step(carry: Any, time: Any) -> Any:
       state, held = carry

@@ -12,7 +12,8 @@ import jax
 
 from varl import agents, envs
 from varl.agents import Algorithm
-from varl.envs.base import action_bounds, spec
+from varl.envs.base import action_bounds, episode_length
+from varl.envs.trace import spec
 from varl.loop.trainer import AXIS, TrainerState, make_trainer
 from varl.report import plots, records
 from varl.run import cache, checkpoint, configure, devices, directory, doctor, epochs, export, processes, safeguards
@@ -125,7 +126,7 @@ def train(
       if path is None:
         return None
       place = stack.enter_context(directory.prepare(path, overwrite))
-      configure.write(place.prepared, run, doctor.device_summary())
+      configure.write(place.prepared, session.run, doctor.device_summary())
       return place
 
     place = team.lead(prepare)
@@ -188,7 +189,7 @@ def resume(
 
     def begin(row: Row | None) -> MetricsWriter | None:
       records.truncate_after(path, step)
-      configure.write(path, run, doctor.device_summary())
+      configure.write(path, session.run, doctor.device_summary())
       return _writer(path, row)
 
     start = Start(saved, [row for row in rows if row[records.STEPS] <= step], begin)
@@ -204,6 +205,8 @@ def _team(run: RunConfig) -> processes.Team:
 
 def _session(run: RunConfig, algorithm: Algorithm, env: Any, team: processes.Team) -> Session:
   agent = algorithm.make(spec(env), run.config, axis=AXIS if run.settings.num_devices > 1 else None)
+  length = episode_length(env, run.settings.episode_length)  # written down, whoever named it
+  run = run._replace(settings=dataclasses.replace(run.settings, episode_length=length))
   return Session(run, algorithm, env, make_trainer(env, agent, run.settings), team)
 
 
