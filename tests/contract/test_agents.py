@@ -234,4 +234,4 @@ def test_config_and_make_say_what_they_refuse(case):
   with pytest.raises(ValueError, match="learning_rate"):
     module.make(agent.spec, module.Config(learning_rate=float("nan")))
   with pytest.raises(ValueError, match="gamma"):
-    module.make(agent.spec, module.Config(gamma=1.0))
+    module.make(agent.spec, module.Config(gamma=1.1))
