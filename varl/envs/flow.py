@@ -115,11 +115,11 @@ class _Walk:
     """The outputs of one equation; notes its keys and draws."""
     name, params = equation.primitive.name, equation.params
     if name == "scan":
-      return self.scan(params, inputs)
+      return self.scan(equation, inputs)
     if name == "while":
       return self.loop(params, inputs)
     if name == "cond":
-      branches = [self.through(branch.jaxpr, inputs[1:]) for branch in params["branches"]]
+      branches = [self.through(_open(branch), inputs[1:]) for branch in params["branches"]]
       return [_also(_join(outputs), inputs[0].of) for outputs in zip(*branches, strict=True)]
     inner = list(_inside(params.values()))
     if len(inner) == 1 and (len(inner[0].invars), len(inner[0].outvars)) == (len(inputs), len(equation.outvars)):
@@ -140,11 +140,16 @@ class _Walk:
     moved = inputs[1:] if name == "select_n" else inputs[:1]
     return [_Value(of, _join(moved).is_one if name in _REARRANGES else 0)] * len(equation.outvars)
 
-  def scan(self, params: dict[str, Any], inputs: list[_Value]) -> list[_Value]:
-    first, count = params["num_consts"], params["num_carry"]
+  def scan(self, equation: Any, inputs: list[_Value]) -> list[_Value]:
+    body = _open(equation.params["jaxpr"])
+    # What is scanned over has an axis more outside than inside; so has what is stacked. The parameters that count them
+    # have other names in each version of JAX.
+    rows = sum(_axes(x) > _axes(y) for x, y in zip(equation.invars, body.invars, strict=True))
+    count = sum(_axes(x) == _axes(y) for x, y in zip(equation.outvars, body.outvars, strict=True))
+    first = len(inputs) - rows - count
     constants, carry, rest = inputs[:first], inputs[first : first + count], inputs[first + count :]
     while True:
-      outputs = self.through(params["jaxpr"].jaxpr, constants + carry + rest)
+      outputs = self.through(body, constants + carry + rest)
       after = [_join(pair) for pair in zip(carry, outputs, strict=False)]
       if after == carry:
         return carry + outputs[count:]
@@ -154,8 +159,8 @@ class _Walk:
     first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     condition, constants, carry = inputs[:first], inputs[first:second], inputs[second:]
     while True:
-      goes_on = self.through(params["cond_jaxpr"].jaxpr, condition + carry)[0]
-      outputs = self.through(params["body_jaxpr"].jaxpr, constants + carry)
+      goes_on = self.through(_open(params["cond_jaxpr"]), condition + carry)[0]
+      outputs = self.through(_open(params["body_jaxpr"]), constants + carry)
       after = [_also(_join(pair), goes_on.of) for pair in zip(carry, outputs, strict=True)]
       if after == carry:
         return carry
@@ -167,11 +172,20 @@ def is_key(leaf: Any) -> bool:
   return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
+def _axes(atom: Any) -> int:
+  return len(atom.aval.shape)
+
+
+def _open(jaxpr: Any) -> Jaxpr:
+  """A jaxpr without its constants, where they come with it."""
+  return getattr(jaxpr, "jaxpr", jaxpr)
+
+
 def _inside(params: Iterable[Any]) -> Iterator[Jaxpr]:
   """The jaxprs among an equation's parameters."""
   for param in params:
     if isinstance(param, ClosedJaxpr | Jaxpr):
-      yield param.jaxpr if isinstance(param, ClosedJaxpr) else param
+      yield _open(param)
     elif isinstance(param, tuple | list):
       yield from _inside(param)
 
