@@ -70,15 +70,13 @@ def plain(value: Any, *, whole: bool = False) -> Any:
     value: of a setting.
     whole: whether a float that is a whole number becomes an integer (`1e5`).
   """
-  if isinstance(value, tuple | list):
-    return type(value)(plain(item, whole=whole) for item in value) if type(value) in (tuple, list) else value
+  if type(value) in (tuple, list):
+    return type(value)(plain(item, whole=whole) for item in value)
   if getattr(value, "shape", None) == () and hasattr(value, "dtype") and hasattr(value, "item"):
-    try:
-      value = value.item()
-    except Exception as error:  # a traced array has no number yet
-      if "Tracer" not in type(error).__name__ and "Concret" not in type(error).__name__:
-        raise
+    jax = sys.modules.get("jax")  # where it is not imported, nothing is traced
+    if jax is not None and isinstance(value, jax.core.Tracer):
       return value
+    value = value.item()
   if whole and isinstance(value, float) and value.is_integer():
     return int(value)
   return value

@@ -3,6 +3,7 @@
 import statistics
 from typing import Any
 
+from experiments.oracles.table import problem_set
 from experiments.pages.read import RESULTS, machine, percent, record, shell, table
 
 QUANTITIES = {
@@ -51,12 +52,18 @@ def page() -> str:
   lines = [line for name, body in found.items() for line in summary(name, body)]
   seeds = sorted({len(body["seeds"]) for body in found.values()})
   missed = [name for name, body in found.items() if not all(row["holds"] for row in body["rows"])]
+  old = [name for name, body in found.items() if body.get("problems") != problem_set()]
+  stale = (
+    f"\nThe problems have been made harder since: the records of {', '.join(old)} are of the earlier, easier ones.\n"
+    if old
+    else ""
+  )
   verdict = f"Rows that miss their tolerance: {', '.join(missed)}." if missed else "Every row holds."
   return f"""# Against exact answers
 
 Every algorithm is trained on problems whose answer is known in closed form or by enumeration (`varl.exact`), and what it learned is
 compared with that answer. An error is the mean over {" or ".join(map(str, seeds))} seeds, relative to the exact quantity. The worst problem counts. {verdict}
-
+{stale}
 {table(HEAD, lines)}
 Every problem on a line of its own: [table.md](../../experiments/results/oracles/table.md). Made by
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import jax
@@ -61,12 +60,12 @@ def contents(path):
       "num_timesteps=40 ends before the first update, .*nothing would be learned",
     ),
     ({"num_timesteps": 40, "updates_per_env_step": 0.0}, "makes no update: nothing would be learned"),
-    ({"learning_rate": object()}, "learning_rate"),
+    ({"learning_rate": object()}, "learning_rate is a finite number > 0, got <object"),
   ],
 )
 def test_what_is_wrong_costs_no_run_that_is_there(out, given, message):
   before = contents(out)
-  with pytest.raises((ValueError, TypeError), match=message):
+  with pytest.raises(ValueError, match=message):
     varl.train("sac", "point_mass", out=out, overwrite=True, **{"num_timesteps": 240, **TINY, **given})
   assert contents(out) == before
   assert not [path for path in out.parent.iterdir() if path != out]
@@ -251,4 +250,3 @@ def test_compiling_is_told_of_from_the_start(tmp_path, monkeypatch):
   assert heard.order[-1] == "compiled"
   assert heard.seconds[0] < 0.1
   assert heard.seconds == sorted(heard.seconds)
-  assert threading.active_count() < 50

@@ -94,14 +94,11 @@ def leaf_names(tree: Any) -> list[str]:
 
 def _like(old: Any, key: Key) -> Any:
   """As many new keys as `old` holds, of its implementation."""
-  typed = flow.is_key(old)
-  keys = jax.random.split(key, old.shape if typed else old.shape[:-1])
-  if typed:
-    return of_implementation(keys, jax.random.key_impl(old))
-  data = legacy(keys)
-  if data.shape != old.shape:  # a legacy key of another generator than JAX's default one
-    data = jax.random.bits(key, old.shape, "uint32")
-  return data.astype(old.dtype)
+  if flow.is_key(old):
+    return of_implementation(jax.random.split(key, old.shape), jax.random.key_impl(old))
+  if old.shape[-1] != legacy(jax.random.key(0)).shape[-1]:  # of another generator than JAX's default one
+    return jax.random.bits(key, old.shape, "uint32").astype(old.dtype)
+  return legacy(jax.random.split(key, old.shape[:-1])).astype(old.dtype)
 
 
 def _widths() -> tuple[int, ...]:

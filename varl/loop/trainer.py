@@ -18,7 +18,6 @@ from jax.sharding import PartitionSpec as P
 
 from varl import checks
 from varl.envs.base import Environment
-from varl.envs.trace import spec
 from varl.envs.vector import vectorize
 from varl.loop import rollout
 from varl.loop.evaluate import evaluator
@@ -95,8 +94,6 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     ValueError: the agent is built for another environment, or its side batch is not divisible by the devices; it
       learns on-policy and the settings are those of replay, or the reverse; or there are fewer devices than asked for.
   """
-  if agent.spec != (found := spec(env)):
-    raise ValueError(f"the agent is built for {agent.spec}, but the environment is {found}")
   if agent.on_policy and not settings.epochs:
     raise ValueError(
       "this agent learns from its own rollouts: epochs, the passes over each, must be > 0, got epochs=0; for example "
@@ -123,6 +120,8 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     pool_size=settings.pool_size or None,
     nan_guard=settings.nan_guard,
   )
+  if agent.spec != batch.spec:
+    raise ValueError(f"the agent is built for {agent.spec}, but the environment is {batch.spec}")
   learner = (
     from_rollout(agent, settings) if agent.on_policy else from_replay(agent, settings, _transition_shapes(batch, agent))
   )

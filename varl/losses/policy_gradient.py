@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from varl.losses.batches import batch_mean
 from varl.types import Array
 
 
@@ -71,16 +72,11 @@ def standardised(advantage: Array, axis: str | None = None) -> Array:
   Returns:
     `[B]`; zeros where all are the same. A deviation below 1e-6 of the largest |A| is rounding, and is not divided by.
   """
-
-  def mean(x: Array) -> Array:
-    x = jnp.mean(x)
-    return x if axis is None else jax.lax.pmean(x, axis)
-
   largest = jnp.max(jnp.abs(advantage))
   largest = jax.lax.stop_gradient(largest) if axis is None else jax.lax.pmax(jax.lax.stop_gradient(largest), axis)
   advantage = advantage / jnp.where(largest > 0, largest, 1.0)
-  centred = advantage - mean(advantage)
-  return centred * jax.lax.rsqrt(jnp.maximum(mean(jnp.square(centred)), 1e-12))
+  centred = advantage - batch_mean(advantage, axis)
+  return centred * jax.lax.rsqrt(jnp.maximum(batch_mean(jnp.square(centred), axis), 1e-12))
 
 
 _LARGEST = 40.0

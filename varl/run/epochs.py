@@ -17,6 +17,7 @@ from varl.run import checkpoint, compiling, processes, safeguards
 from varl.run.configure import RunConfig
 from varl.run.loggers import MetricsWriter
 from varl.run.progress import Reporter
+from varl.types import Spec
 
 CHUNKS = 10
 """Calls of the trainer an epoch. A constant and not a matter of time, so that every run sums its metrics alike."""
@@ -34,6 +35,7 @@ class Session(NamedTuple):
   run: RunConfig
   algorithm: Algorithm
   env: Any
+  spec: Spec
   trainer: Trainer
   team: processes.Team
 

@@ -112,12 +112,13 @@ def train(
   algorithm = agents.load(algorithm)
   run = configure.resolve(algorithm, env, backend=backend, seed=seed, preset=preset, **overrides)
   team = _team(run)
+  path = None if out is None else directory.locate(out)
+  if path is not None:  # now, before anything takes time, and once more where the place is taken
+    team.lead(functools.partial(directory.judge, path, overwrite))
   made = envs.make(env, backend) if isinstance(env, str) else envs.make(env)
-  run = run._replace(spec=spec(made)._asdict())
   session = _session(run, algorithm, made, team)
   safeguards.check_learns(session.trainer)
   memory = safeguards.check_memory(session.trainer)
-  path = None if out is None else directory.locate(out)
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(cache.persistent(compile_cache))
@@ -204,10 +205,12 @@ def _team(run: RunConfig) -> processes.Team:
 
 
 def _session(run: RunConfig, algorithm: Algorithm, env: Any, team: processes.Team) -> Session:
-  agent = algorithm.make(spec(env), run.config, axis=AXIS if run.settings.num_devices > 1 else None)
+  sizes = spec(env)
+  agent = algorithm.make(sizes, run.config, axis=AXIS if run.settings.num_devices > 1 else None)
   length = episode_length(env, run.settings.episode_length)  # written down, whoever named it
-  run = run._replace(settings=dataclasses.replace(run.settings, episode_length=length))
-  return Session(run, algorithm, env, make_trainer(env, agent, run.settings), team)
+  settings = dataclasses.replace(run.settings, episode_length=length)
+  run = run._replace(spec=sizes._asdict(), settings=settings)
+  return Session(run, algorithm, env, sizes, make_trainer(env, agent, settings), team)
 
 
 def _writer(out: pathlib.Path, row: Row | None, place: directory.Place | None = None) -> MetricsWriter:
@@ -251,7 +254,7 @@ def _run(
 
 
 def _policy(session: Session, state: TrainerState) -> Policy:
-  agent = session.algorithm.make(spec(session.env), session.run.config)
+  agent = session.algorithm.make(session.spec, session.run.config)
   bounds = action_bounds(session.env)
   return Policy(agent, processes.own(state.agent.params), None if bounds is None else (bounds.low, bounds.high))
 

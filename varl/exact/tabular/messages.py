@@ -118,13 +118,13 @@ def _checked(m: MDP, temperature: Any, log_prior: Any, horizon: int) -> tuple[Ar
 @partial(jax.jit, static_argnames="horizon")
 def _evidence(m: MDP, temperature: Array, log_prior: Array, horizon: int) -> Array:
   _, value = _backward(m, temperature, log_prior, horizon)
-  return jax.nn.logsumexp(_log(m.initial) + value[0] / temperature)
+  return jax.nn.logsumexp(safe_log(m.initial) + value[0] / temperature)
 
 
 @partial(jax.jit, static_argnames="horizon")
 def _messages(m: MDP, temperature: Array, log_prior: Array, horizon: int) -> Messages:
   c, ended = temperature, m.terminal[:, None]
-  log_rest, log_transition = jax.nn.log_softmax(log_prior), _log(m.transition)
+  log_rest, log_transition = jax.nn.log_softmax(log_prior), safe_log(m.transition)
 
   def forward(mass: Array, now: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array, Array]]:
     q, value, next_value = now
@@ -136,11 +136,11 @@ def _messages(m: MDP, temperature: Array, log_prior: Array, horizon: int) -> Mes
     return mass, (log_policy, log_dynamics, mass)
 
   q, value = _backward(m, c, log_prior, horizon)
-  log_joint = _log(m.initial) + value[0] / c
+  log_joint = safe_log(m.initial) + value[0] / c
   evidence = jax.nn.logsumexp(log_joint)
   first = jnp.exp(log_joint - evidence)
   _, (log_policy, log_dynamics, later) = jax.lax.scan(forward, first, (q, value[:-1], value[1:]))
-  return Messages(q, value, log_policy, log_dynamics, _log(jnp.concatenate([first[None], later])), evidence)
+  return Messages(q, value, log_policy, log_dynamics, safe_log(jnp.concatenate([first[None], later])), evidence)
 
 
 def _backward(m: MDP, temperature: Array, log_prior: Array, horizon: int) -> tuple[Array, Array]:
@@ -157,7 +157,7 @@ def _backward(m: MDP, temperature: Array, log_prior: Array, horizon: int) -> tup
   return q, jnp.concatenate([value, last[None]])
 
 
-def _log(probability: Array) -> Array:
+def safe_log(probability: Array) -> Array:
   """log, -inf at 0, where its derivative is 0 instead of NaN."""
   some = probability > 0
   return jnp.where(some, jnp.log(jnp.where(some, probability, 1.0)), -jnp.inf)

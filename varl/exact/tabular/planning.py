@@ -20,7 +20,7 @@ from varl.exact.tabular.mdp import (
   log_prior_of,
   temperature_of,
 )
-from varl.exact.tabular.messages import message_passing
+from varl.exact.tabular.messages import message_passing, safe_log
 from varl.exact.tabular.values import soft_value_iteration
 from varl.types import Array
 
@@ -96,7 +96,7 @@ def planning_limit(
 def _limit(
   m: MDP, c: Array, log_prior: Array, log_policy: Array, value: Array, steps: int, weight: str
 ) -> PlanningLimit:
-  log_rows = jnp.where(m.transition > 0, jnp.log(jnp.where(m.transition > 0, m.transition, 1.0)), -jnp.inf)
+  log_rows = safe_log(m.transition)
   ended = m.terminal[:, None]
 
   def step(t: int, log_rest: Array, last: bool) -> Array:
