@@ -65,15 +65,27 @@ def transitions(seed, shape, spec):
   def normal(*more):
     return rng.normal(size=(*shape, *more)).astype(np.float32)
 
+  def action():
+    if spec.discrete:
+      return rng.integers(0, spec.action_size, shape, np.int32)
+    return normal(spec.action_size)
+
   return Transition(
     obs=normal(spec.observation_size),
-    action=normal(spec.action_size),
+    action=action(),
     reward=normal(),
     discount=(rng.uniform(size=shape) > 0.2).astype(np.float32),
     next_obs=normal(spec.observation_size),
     truncated=np.zeros(shape, np.float32),
     extras={},
   )
+
+
+def prepared(agent, state, batch):
+  """The batch as a rollout of one environment, with what an on-policy agent's updates read."""
+  log_prob = agent.act(state.params, (), batch.obs, jax.random.key(0))[2]["log_prob"]
+  rollout = jax.tree.map(lambda x: x[:, None], batch._replace(extras={"log_prob": log_prob}))
+  return jax.tree.map(lambda x: x[:, 0], agent.prepare(state, rollout, jax.random.key(0)))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import re
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "varl"
 DOCUMENT = (ROOT / "docs" / "architecture.md").read_text()
-FLOORS = [line.split() for line in re.search(r"```floors\n(.*?)```", DOCUMENT, re.DOTALL)[1].splitlines()][::-1]
+FLOORS = [line.split() for line in re.search(r"```text\n(__main__.*?)```", DOCUMENT, re.DOTALL)[1].splitlines()][::-1]
 HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 
 

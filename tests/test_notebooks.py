@@ -39,5 +39,15 @@ def test_a_failing_cell_fails(kernel):
     nbclient.NotebookClient(notebook, timeout=60, kernel_name=kernel).execute()
 
 
-def test_there_are_some():
-  assert NOTEBOOKS
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_one_with_outputs_has_the_same_cells(path):
+  kept = jupytext.read(path.with_suffix(".ipynb"))
+  assert [(c.cell_type, c.source) for c in kept.cells] == [(c.cell_type, c.source) for c in jupytext.read(path).cells]
+  assert all(cell.execution_count for cell in kept.cells if cell.cell_type == "code")
+  assert path.with_suffix(".ipynb").stat().st_size < 300_000
+
+
+def test_every_notebook_is_listed():
+  listed = (NOTEBOOKS[0].parent / "README.md").read_text()
+  assert len(NOTEBOOKS) >= 7
+  assert all(f"[{path.stem}]({path.stem}.ipynb)" in listed for path in NOTEBOOKS)

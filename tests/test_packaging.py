@@ -94,7 +94,9 @@ def test_mypy_checks_a_program_outside_against_the_installed_package(tmp_path):
 def test_the_notebooks_extra_has_what_its_page_calls():
   page = (ROOT / "notebooks" / "README.md").read_text()
   extra = {re.match(r"[\w-]+", line)[0] for line in PROJECT["optional-dependencies"]["notebooks"]}
-  commands = [line.strip() for line in page.splitlines() if line.startswith("    ")]
+  commands = [
+    line for block in re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE) for line in block.splitlines()
+  ]
   installs, uses = ([c for c in commands if c.startswith("pip ") is chosen] for chosen in (True, False))
   assert installs == ['pip install -e ".[notebooks]"']
   needs = {"jupyter lab": "jupyterlab", "jupytext": "jupytext", "--execute": "nbconvert"}

@@ -10,6 +10,7 @@ from experiments.pages.read import ROOT
 PAGES: dict[str, Callable[[], str]] = {
   "learning": learning.page,
   "oracles": oracles.page,
+  "rows": oracles.rows,
   "peers": peers.page,
   "claims": claims.page,
 }

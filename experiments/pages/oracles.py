@@ -1,5 +1,6 @@
 """The page of exact answers."""
 
+import math
 import statistics
 from typing import Any
 
@@ -65,8 +66,23 @@ Every algorithm is trained on problems whose answer is known in closed form or b
 compared with that answer. An error is the mean over {" or ".join(map(str, seeds))} seeds, relative to the exact quantity. The worst problem counts. {verdict}
 {stale}
 {table(HEAD, lines)}
-Every problem on a line of its own: [table.md](../../experiments/results/oracles/table.md). Made by
+[Every row](rows.md) has a line of its own. Made by
 
 {shell("python -m experiments.oracles")}
 on {machine(next(iter(found.values())))}.
 """
+
+
+def rows() -> str:
+  """The page of all rows."""
+  lines = []
+  for name, body in recorded().items():
+    for row in body["rows"]:
+      own = [f"{row['got']:.4g}", f"{row['exact']:.4g}"] if row["got"] or row["exact"] else ["", ""]
+      interval = "" if math.isnan(row["interval"]) else f" ± {row['interval']:.4f}"
+      lines.append([
+        name, row["problem"], row["quantity"], *own, f"{row['error']:.4f}{interval}", f"{max(row['errors']):.4f}",
+        f"{row['tolerance']:.3g}", "holds" if row["holds"] else "**MISS**",
+      ])  # fmt: skip
+  head = ["algorithm", "problem", "quantity", "got", "exact", "error, mean ± 95 %", "worst seed", "tolerance", ""]
+  return f"# Every row of the oracle table\n\n{table(head, lines)}"

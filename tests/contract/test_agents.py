@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from cases import DECAY_UPDATES, build, trainer
-from conftest import transitions
+from conftest import prepared, transitions
 
 from varl import agents, components
 from varl.agents import iterative_sac
@@ -22,19 +22,9 @@ def case(request):
   """(module, agent, environment, its init and update jitted, a batch). The update counts its traces in `traces`."""
   agent, env = build(request.param)
   batch = transitions(0, (BATCH,), agent.spec)
-  if agent.spec.discrete:
-    action = np.random.default_rng(1).integers(0, agent.spec.action_size, BATCH)
-    batch = batch._replace(action=jnp.asarray(action, jnp.int32))
   if agent.on_policy:
     batch = prepared(agent, agent.init(jax.random.key(7)), batch)
   return agents.load(request.param), agent, env, jax.jit(agent.init), counted(agent.update), batch
-
-
-def prepared(agent, state, batch):
-  """The batch as a rollout of one environment, with what an on-policy agent's updates read."""
-  log_prob = agent.act(state.params, (), batch.obs, jax.random.key(0))[2]["log_prob"]
-  rollout = jax.tree.map(lambda x: x[:, None], batch._replace(extras={"log_prob": log_prob}))
-  return jax.tree.map(lambda x: x[:, 0], agent.prepare(state, rollout, jax.random.key(0)))
 
 
 def counted(fn):
