@@ -11,8 +11,8 @@ of the problem. Every row is one quantity of one problem; its error is the mean 
 holds where that mean is within tolerance. A row that does not is a MISS, and stays.
 
 Runs are spread over the CPU's cores. Each algorithm is written as soon as it is done, to
-`experiments/results/oracles/<algorithm>.json`, and `table.md` there is of all that are recorded. Those that are
-recorded for the same problems and seeds are passed over, unless `--again` is given.
+`experiments/results/oracles/<algorithm>.json`; `python -m experiments.pages` makes the pages of all that are recorded.
+Those that are recorded for the same problems and seeds are passed over, unless `--again` is given.
 
 A new algorithm enters by one entry in `experiments/oracles/entries.py`.
 """

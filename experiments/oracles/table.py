@@ -43,10 +43,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def record(algorithm: str, rows: Sequence[Row], seeds: Sequence[int], seconds: float, out: pathlib.Path) -> None:
-  """Writes an algorithm's rows, and `table.md` of all algorithms recorded in that folder for the present problems.
-
-  Rows that miss their tolerance stand there like all others.
-  """
+  """Writes an algorithm's rows; those that miss their tolerance stand there like all others."""
   out.mkdir(parents=True, exist_ok=True)
   body = {
     "command": " ".join(["python -m experiments.oracles --algorithms", algorithm, "--seeds", *map(str, seeds)]),
@@ -57,7 +54,6 @@ def record(algorithm: str, rows: Sequence[Row], seeds: Sequence[int], seconds: f
     **doctor.device_summary(),
   }
   (out / f"{algorithm}.json").write_text(json.dumps(body, indent=1) + "\n")
-  (out / "table.md").write_text(table([row for name in ORACLES for row in recorded(name, out)]))
 
 
 def recorded(algorithm: str, out: pathlib.Path, seeds: Sequence[int] | None = None) -> list[Row]:

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pathlib
 import pkgutil
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from sphinx.util.inventory import InventoryFile
 
 import varl
+from varl import agents
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -57,13 +59,41 @@ def test_every_public_symbol_is_documented(site):
   assert not sorted(name for name, value in symbols.items() if not inspect.getdoc(value))
 
 
+PAGES = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), ROOT / "notebooks" / "README.md"]
+
+
+def targets(page):
+  """What a page links to and shows, other than addresses of the web."""
+  text = page.read_text()
+  found = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+  return found + re.findall(r"(?:src|href)=\"(?!https?:|#|mailto:)([^\"#]+)", text)
+
+
 def test_links_between_pages_and_to_sources_resolve(site):
   """Sphinx warns of pages that are missing; this looks at the files that pages link to outside the site."""
-  import re
-
-  broken = []
-  for page in (ROOT / "docs").rglob("*.md"):
-    for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text()):
-      if not (page.parent / target).exists():
-        broken.append(f"{page.relative_to(ROOT)}: {target}")
+  assert ROOT / "README.md" in PAGES
+  broken = [
+    f"{page.relative_to(ROOT)}: {target}"
+    for page in PAGES
+    for target in targets(page)
+    if not (page.parent / target).exists()
+  ]
   assert not broken
+
+
+def test_the_readme_links_every_algorithm():
+  linked = set(targets(ROOT / "README.md"))
+  assert {f"docs/algorithms/{name}.md" for name in agents.AGENTS} <= linked
+
+
+def test_metrics_that_guides_name_are_those_of_runs():
+  """A column is explained on an algorithm's page or among the loop's own."""
+  explained = {"training/cloning_loss"}  # of the term that the guide to composing adds itself
+  for page in (ROOT / "docs" / "algorithms").glob("*.md"):
+    for cell in re.findall(r"^\| `([\w/]+)` \|", page.read_text(), re.MULTILINE):
+      explained |= {cell, f"training/{cell}"}
+  named = {
+    (page.name, metric) for page in PAGES for metric in re.findall(r"`((?:training|eval)/\w+)`", page.read_text())
+  }
+  assert ("debugging.md", "training/kl_budget_used") in named
+  assert not sorted((page, metric) for page, metric in named if metric not in explained)

@@ -130,14 +130,6 @@ def test_an_algorithm_without_an_oracle_is_an_error():
     measure(["sacc"], Scale((0,), short=True))
 
 
-def test_the_table_is_of_every_algorithm_recorded(tmp_path):
-  rows = [ROW, ROW._replace(algorithm="sac_v1")]
-  record("sac_v1", rows[1:], (0, 1, 2), 1.0, tmp_path)
-  record("sac", rows[:1], (0, 1, 2), 1.0, tmp_path)
-  assert (tmp_path / "table.md").read_text() == table(rows)
-  assert sorted(path.name for path in tmp_path.iterdir()) == ["sac.json", "sac_v1.json", "table.md"]
-
-
 def test_what_is_recorded_counts_for_its_problems_and_seeds(tmp_path, monkeypatch):
   assert recorded("sac", tmp_path) == []
   record("sac", [ROW], (0, 1, 2), 1.0, tmp_path)
