@@ -39,6 +39,8 @@ CASES = {
     ).value
   ),
   "retrace": lambda x: returns.retrace(EIGHT, jnp.ones(7), jnp.zeros(7), EIGHT, EIGHT, x, gamma=0.9, lam=1.0),
+  "gaussian_loss": lambda x: losses.gaussian_loss(jnp.clip(x, -1e9, 1e9)[:, None], EIGHT[:, None], EIGHT[:, None]),
+  "soft_bounds": lambda x: losses.soft_bounds(x, -10.0, 0.5),
   "normalise, layer": lambda x: normalise(x, "layer"),
   "normalise, rms": lambda x: normalise(x, "rms"),
   "normalise, nothing": lambda x: normalise(0.0 * x, "rms"),
@@ -68,6 +70,7 @@ def test_every_public_loss_is_among_them_or_is_held_elsewhere():
     "residual_temperature": "a product",
     "squared_distances": "stein_direction",
     "stein_surrogate": "a product",
+    "systematic_resample": "whole numbers, of normalised weights",
     "weighted_likelihood": "a product",
   }
   held = {name.partition(",")[0] for name in CASES}

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from varl import checks, normalize
+from varl.normalize import NORMALIZER
 from varl.policies import Head
-from varl.step import POSTERIOR_STREAM, SIDE, copy, joint, share, stream_key
+from varl.step import IMAGINE_STREAM, POSTERIOR_STREAM, SIDE, copy, joint, replace, share, stream_key
 from varl.types import (
   Agent,
   AgentState,
@@ -20,6 +21,7 @@ from varl.types import (
   Key,
   LossFn,
   Metrics,
+  Model,
   Observation,
   Params,
   Posterior,
@@ -32,13 +34,10 @@ from varl.types import (
   Value,
 )
 
-NORMALIZER = "normalizer"
-"""The parameter group of the observation moments that scale."""
-
 OBSERVED = "observed"
 """The parameter group of an on-policy agent's moments of all frames so far, which scale from the next rollout on."""
 
-Axis = TypeVar("Axis", Prior, Posterior, Value, Temperature)
+Axis = TypeVar("Axis", Prior, Posterior, Value, Temperature, Model)
 
 
 def scaled(params: Params, obs: Observation) -> Observation:
@@ -70,7 +69,7 @@ def with_term(
   observations are scaled, and on several devices the rows of one, over which its mean is taken.
 
   Args:
-    axis: a prior, posterior, value or temperature that learns by a gradient step; it takes any number of terms.
+    axis: a prior, posterior, value, temperature or model that learns by a gradient step; it takes any number of terms.
     loss: `(params, batch, key) -> (scalar, metrics)`.
     name: of the term.
     weight: w; a number, or an array that may be traced. A concrete 0 leaves the term out of the sum; it is reported
@@ -138,19 +137,27 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
   if design.value.sequence and design.temperature.side_batch:
     raise ValueError("a temperature with a side batch, such as bellman_residual, needs a value of single transitions")
   on_policy = design.value.prepare is not None and not design.value.sequence
-  axes: tuple[Any, ...] = (design.value, design.posterior, design.prior, design.temperature)
-  steps = [axis.step(design) for axis in axes if axis.step is not None]
+  axes: dict[str, Any] = {name: getattr(design, name) for name in ("value", "posterior", "prior", "temperature")}
+  steps = [axis.step(design) for axis in axes.values() if axis.step is not None]
+  model = design.model
 
   def draw(params: Params, batch: Batch, key: Key) -> Any:
     return design.posterior.draw(design, params, batch, key)
 
   update_all = share(POSTERIOR_STREAM, draw, joint(*steps))
+  if model is not None:
+    if model.imagine is not None:
+      imagine: Any = model.imagine
+      update_all = replace(IMAGINE_STREAM, lambda params, batch, key: imagine(design, params, batch, key), update_all)
+    if model.step is not None:
+      update_all = joint(update_all, model.step(design))
+    axes["model"] = model
 
   def init(key: Key) -> AgentState:
     checks.key(key)
     moments = ((NORMALIZER, OBSERVED) if on_policy else (NORMALIZER,)) if normalize_observations else ()
     params: dict[str, object] = {group: normalize.init(spec.observation_size) for group in moments}
-    for name, axis in zip(("value", "posterior", "prior", "temperature"), axes, strict=True):
+    for name, axis in axes.items():
       groups = axis.init(stream_key(key, name))
       twice = sorted(groups.keys() & {NORMALIZER, *params})
       if twice:
@@ -163,7 +170,12 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
 
   def act(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     checks.key(key)
-    return design.posterior.act(design, params, carry, scaled(params, obs), key)
+    obs = scaled(params, obs)
+    if model is None or model.record is None:
+      return design.posterior.act(design, params, carry, obs, key)
+    act_key, record_key = jax.random.split(key)
+    action, carry, extras = design.posterior.act(design, params, carry, obs, act_key)
+    return action, carry, {**extras, **model.record(record_key, obs.shape[:-1])}
 
   def mode(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     return design.posterior.mode(design, params, carry, scaled(params, obs), key)
@@ -194,11 +206,14 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     return state._replace(params=params)
 
   def observe(state: AgentState, transitions: Transition, valid: Array) -> AgentState:
-    if not normalize_observations:
-      return state
-    group = OBSERVED if on_policy else NORMALIZER
-    moments = normalize.update(state.params[group], transitions.obs, valid, axis=design.axis)
-    return state._replace(params={**state.params, group: jax.lax.stop_gradient(moments)})
+    params = state.params
+    if normalize_observations:
+      group = OBSERVED if on_policy else NORMALIZER
+      moments = normalize.update(params[group], transitions.obs, valid, axis=design.axis)
+      params = {**params, group: moments}
+    if model is not None and model.observe is not None:
+      params = model.observe(params, scale_batch(params, transitions), valid, design.axis)
+    return state._replace(params=jax.lax.stop_gradient(params)) if params is not state.params else state
 
   def extend(params: Params, transitions: Transition, key: Key) -> Extras:
     """What the value makes of transitions that follow one another, their observations scaled."""

@@ -12,6 +12,9 @@ import jax.numpy as jnp
 
 from varl.types import Array
 
+NORMALIZER = "normalizer"
+"""The parameter group of the observation moments that scale."""
+
 MAX_FRAMES = 2**30
 """Where the count of frames stops, far from where int32 does."""
 
@@ -83,7 +86,11 @@ def update(moments: Moments, x: Array, valid: Array | None = None, *, axis: str 
   return jax.tree.map(lambda old, fresh: jnp.where(new > 0, fresh, old), moments, merged)
 
 
-def apply(moments: Moments, x: Array, *, min_std: float = 1e-4, clip: float = 10.0) -> Array:
+CLIP = 10.0
+"""The largest scaled observation, in standard deviations."""
+
+
+def apply(moments: Moments, x: Array, *, min_std: float = 1e-4, clip: float = CLIP) -> Array:
   """(x - mean)/max(std, min_std), clipped to ±clip; x itself before the first frame.
 
   Args:
@@ -98,3 +105,15 @@ def apply(moments: Moments, x: Array, *, min_std: float = 1e-4, clip: float = 10
   scaled = jnp.clip((x - moments.origin - moments.mean) * scale, -clip, clip)
   # Without the barrier XLA computes this anew inside each of its readers.
   return jax.lax.optimization_barrier(jnp.where(moments.frames > 0, scaled, x))
+
+
+def invert(moments: Moments, x: Array, *, min_std: float = 1e-4) -> Array:
+  """What `apply` with the same `min_std` scales to x, where it does not clip.
+
+  Args:
+    moments: as they stand.
+    x: `[..., size]`.
+    min_std: as in `apply`.
+  """
+  deviation = jnp.maximum(jnp.sqrt(moments.variance), min_std)
+  return jnp.where(moments.frames > 0, moments.origin + moments.mean + deviation * x, x)

@@ -25,6 +25,9 @@ POSTERIOR_STREAM = "posterior"
 """The noise stream of the actions drawn at `batch.obs`: a policy's loss and a temperature's share it, and so one
 draw."""
 
+IMAGINE_STREAM = "imagine"
+"""The noise stream of imagined rows."""
+
 SIDE = "side"
 """Where among a batch's extras its `types.SideBatch` is; also the noise stream that it is drawn with."""
 
@@ -249,6 +252,24 @@ def share(stream: str, draw: Callable[[Params, Batch, Key], Any], step: TrainSte
   def run(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
     drawn = jax.lax.stop_gradient(draw(params, batch, stream_key(key, stream)))
     return step.step(params, state, batch._replace(extras={**batch.extras, stream: drawn}), key)
+
+  return step._replace(step=run)
+
+
+def replace(stream: str, make: Callable[[Params, Batch, Key], tuple[Batch, Metrics]], step: TrainStep) -> TrainStep:
+  """Hands `step` another batch than the one that came, made anew at each call: imagined rows in place of real ones.
+
+  Args:
+    stream: the noise stream of `make`.
+    make: `(params, batch, key) -> (batch, metrics)`, of the parameters as they are before `step`; a constant of its
+      losses.
+    step: what learns from it.
+  """
+
+  def run(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
+    made, own = jax.lax.stop_gradient(make(params, batch, stream_key(key, stream)))
+    params, state, metrics = step.step(params, state, made, key)
+    return params, state, _merge_metrics(own, metrics)
 
   return step._replace(step=run)
 

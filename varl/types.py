@@ -244,13 +244,58 @@ class Temperature(NamedTuple):
   side_batch: int = 0
 
 
+class Outcome(NamedTuple):
+  """What a model says one step leads to, in the space of the observations that it was asked at.
+
+  Attributes:
+    next_obs: `[..., o]`.
+    reward: `[...]`, in the environment's units.
+    discount: `[...]`, 1 - terminated.
+  """
+
+  next_obs: Array
+  reward: Array
+  discount: Array
+
+
+class Model(NamedTuple):
+  """q(s', r, m | s, a): what the world is believed to do. A member of an ensemble is one belief.
+
+  Attributes:
+    init: `key -> params`, its own groups; {} where it is known.
+    sample: `(params, obs [..., o], action [..., d], key, member) -> Outcome`, one draw a row, reparameterised where the
+      model is learned. `member`: integers `[...]`, the belief of each row; None: drawn anew.
+    draws: `(params, obs, action, key) -> Outcome` with a leading axis: independent draws a row, one of each member,
+      for expectations over what may follow.
+    log_prob: `(params, batch) -> [B]`, log q of the batch's outcomes; None where the model has no density at hand.
+    step: `design -> TrainStep` on real rows, the model's term of the bound; None where it is known.
+    observe: `(params, transitions, valid, axis) -> params`, of each fresh rollout `[T, B]` before it is learned from;
+      None where nothing is kept of it.
+    record: `(key, shape) -> Extras`, what each transition is stored with for the model; None: nothing.
+    imagine: `(design, params, batch, key) -> (batch, metrics)`: the rows that value, posterior, prior and temperature
+      learn from in place of the real ones. None: the real ones.
+    members: how many beliefs there are.
+  """
+
+  init: Callable[[Key], Params]
+  sample: Callable[[Params, Observation, Array, Key, Array | None], Outcome]
+  draws: Callable[[Params, Observation, Array, Key], Outcome]
+  log_prob: Callable[[Params, Batch], Array] | None = None
+  step: Callable[[Design], TrainStep] | None = None
+  observe: Callable[[Params, Transition, Array, str | None], Params] | None = None
+  record: Callable[[Key, tuple[int, ...]], Extras] | None = None
+  imagine: Callable[[Design, Params, Batch, Key], tuple[Batch, Metrics]] | None = None
+  members: int = 1
+
+
 class Design(NamedTuple):
-  """A variational reinforcement-learning algorithm: one choice on each of the four axes.
+  """A variational reinforcement-learning algorithm: one choice on each of the four axes, and what stands beside them.
 
   Attributes:
     prior, posterior, value, temperature: the choices.
     axis: the mapped axis (one of `shard_map`) over which the steps average gradients; None on a single device.
     terms: what an axis' step hands to its gradient steps: `varl.with_term` fills it for one axis; else empty.
+    model: what the world is believed to do, for posteriors and values that look ahead; None without one.
   """
 
   prior: Prior
@@ -259,6 +304,7 @@ class Design(NamedTuple):
   temperature: Temperature
   axis: str | None = None
   terms: tuple[Term, ...] = ()
+  model: Model | None = None
 
 
 class AgentState(NamedTuple):

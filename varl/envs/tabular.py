@@ -48,16 +48,26 @@ class Tabular:
     """The state after `action`, drawn with the stream in `state.data`."""
     place, stream = state.data
     now, stream = jax.random.split(stream)
-    following = jax.random.categorical(now, jnp.log(self.mdp.transition[place, action]))
-    if self.mdp.successor is not None:
-      following = self.mdp.successor[place, action, following]
-    following = following.astype(jnp.int32)
+    following = self._following(place, action, now)
     return state.replace(
       obs=self._observation(following),
       reward=self.mdp.reward[place, action].astype(float),
       done=self.mdp.terminal[following].astype(float),
       data=(following, stream),
     )
+
+  def outcome(self, obs: Array, action: Array, key: Array) -> tuple[Array, Array, Array]:
+    """(next_obs, reward, discount) of one step from an observation, for `models.known`."""
+    place = jnp.argmax(obs)
+    following = self._following(place, action, key)
+    reward = self.mdp.reward[place, action].astype(float)
+    return self._observation(following), reward, 1.0 - self.mdp.terminal[following].astype(float)
+
+  def _following(self, place: Array, action: Array, key: Array) -> Array:
+    following = jax.random.categorical(key, jnp.log(self.mdp.transition[place, action]))
+    if self.mdp.successor is not None:
+      following = self.mdp.successor[place, action, following]
+    return following.astype(jnp.int32)
 
   def _observation(self, place: Array) -> Array:
     return jax.nn.one_hot(place, self.observation_size, dtype=float)

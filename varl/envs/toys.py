@@ -29,10 +29,17 @@ class PointMass:
 
   def step(self, state: State, action: Array) -> State:
     """The mass after the push `action` `[2]`."""
-    position, velocity = state.obs[:2], state.obs[2:]
-    velocity = 0.8 * velocity + 0.2 * action
-    new = self._state(jnp.clip(position + 0.2 * velocity, -2.0, 2.0), velocity)
+    new = self._moved(state.obs, action)
     return state.replace(obs=new.obs, reward=new.reward, metrics={**state.metrics, **new.metrics})
+
+  def outcome(self, obs: Array, action: Array, key: Array) -> tuple[Array, Array, Array]:
+    """(next_obs, reward, discount) of one step from an observation, for `models.known`; nothing is random."""
+    new = self._moved(obs, action)
+    return new.obs, new.reward, jnp.ones_like(new.reward)
+
+  def _moved(self, obs: Array, action: Array) -> State:
+    velocity = 0.8 * obs[2:] + 0.2 * action
+    return self._state(jnp.clip(obs[:2] + 0.2 * velocity, -2.0, 2.0), velocity)
 
   def _state(self, position: Array, velocity: Array) -> State:
     distance = jnp.sqrt(jnp.sum(position**2))
@@ -65,16 +72,17 @@ class MultiGoal:
 
   def step(self, state: State, action: Array) -> State:
     """The point after the velocity `action` `[2]`."""
-    place = jnp.clip(state.obs + action, -7.0, 7.0)
+    place, reward, discount = self.outcome(state.obs, action, None)
+    distance = self._distances(place).min()
+    return state.replace(obs=place, reward=reward, done=1.0 - discount, metrics={"distance": distance})
+
+  def outcome(self, obs: Array, action: Array, key: Any) -> tuple[Array, Array, Array]:
+    """(next_obs, reward, discount) of one step from an observation, for `models.known`; nothing is random."""
+    place = jnp.clip(obs + action, -7.0, 7.0)
     distance = self._distances(place).min()
     reached = distance < 1.0
     cost = 30.0 * jnp.sum(action**2) + distance**2
-    return state.replace(
-      obs=place,
-      reward=jnp.where(reached, 10.0, 0.0) - cost,
-      done=reached.astype(float),
-      metrics={"distance": distance},
-    )
+    return place, jnp.where(reached, 10.0, 0.0) - cost, 1.0 - reached.astype(float)
 
   def _distances(self, place: Array) -> Array:
     return jnp.sqrt(jnp.sum((place - self.goals) ** 2, axis=-1))
@@ -124,14 +132,15 @@ class LinearQuadratic:
 
   def step(self, state: State, action: Array) -> State:
     """The state after `action` `[d]`, and the cost of the step."""
-    obs = state.obs
     key, noise_key = jax.random.split(state.data)
-    noise = self.noise * jax.random.normal(noise_key, obs.shape)
-    return state.replace(
-      obs=self.A @ obs + self.B @ action + noise,
-      reward=-(obs @ self.Q @ obs + action @ self.R @ action),
-      data=key,
-    )
+    next_obs, reward, _ = self.outcome(state.obs, action, noise_key)
+    return state.replace(obs=next_obs, reward=reward, data=key)
+
+  def outcome(self, obs: Array, action: Array, key: Array) -> tuple[Array, Array, Array]:
+    """(next_obs, reward, discount) of one step from an observation, for `models.known`."""
+    noise = self.noise * jax.random.normal(key, obs.shape)
+    reward = -(obs @ self.Q @ obs + action @ self.R @ action)
+    return self.A @ obs + self.B @ action + noise, reward, jnp.ones_like(reward)
 
   def problem(self, discount: float) -> linear_quadratic.LinearQuadratic:
     """The same problem for `varl.exact.linear_quadratic`, which solves it under the discount γ in (0, 1).

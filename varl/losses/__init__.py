@@ -11,8 +11,10 @@ from varl.losses.actor_critic import (
 )
 from varl.losses.batches import batch_mean, batch_std
 from varl.losses.bellman import bellman_residual, residual_temperature
+from varl.losses.model import gaussian_loss, soft_bounds
 from varl.losses.mpo import rank_weights, temperature_dual, weighted_likelihood
 from varl.losses.policy_gradient import clipped_ratio, importance_ratio, score_function, standardised
+from varl.losses.resampling import systematic_resample
 from varl.losses.soft_q import boltzmann_weights, enumerated_value, importance_value, munchausen_bonus
 from varl.losses.stein import median_bandwidth, raw_log_density, rbf_kernel, stein_direction, stein_surrogate
 from varl.losses.vmpo import top_weights
@@ -26,6 +28,7 @@ __all__ = [
   "discounted_target",
   "enumerated_value",
   "expected_divergence",
+  "gaussian_loss",
   "importance_ratio",
   "importance_value",
   "median_bandwidth",
@@ -38,11 +41,13 @@ __all__ = [
   "rbf_kernel",
   "residual_temperature",
   "score_function",
+  "soft_bounds",
   "soft_value",
   "squared_error",
   "standardised",
   "stein_direction",
   "stein_surrogate",
+  "systematic_resample",
   "temperature_dual",
   "top_weights",
   "weighted_likelihood",

@@ -12,6 +12,7 @@ from varl.posteriors.boltzmann import (
 )
 from varl.posteriors.iterative import iterative, iterative_inputs
 from varl.posteriors.parametric import direct, enumerated
+from varl.posteriors.planning import smc
 from varl.posteriors.score import natural, score
 from varl.posteriors.search import cem, gradient
 from varl.posteriors.stein import stein
@@ -30,6 +31,7 @@ __all__ = [
   "prior_proposal",
   "ranked",
   "score",
+  "smc",
   "softmax",
   "stein",
   "taken",
