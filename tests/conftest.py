@@ -1,5 +1,6 @@
 """What the tests share: eight CPU devices, a compilation cache, and a tiny soft actor-critic compiled once."""
 
+import dataclasses
 import importlib.metadata
 import os
 import pathlib
@@ -25,6 +26,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
+from varl import components
 from varl.agents import sac
 from varl.envs import State, toys
 from varl.envs import spec as spec_of
@@ -56,6 +58,15 @@ class Steps:
     poison = jnp.where((self.nan_at > 0) & (count == self.nan_at), jnp.nan, 0.0)
     done = (self.done_at > 0) & (count >= self.done_at)
     return State(jax.nn.one_hot(count % 3, 3) + poison, 1.0 + poison, done.astype(jnp.float32), data=count)
+
+
+def small(module, **fields):
+  """The algorithm's Config with networks, ensembles and plans as small as they come, and these fields."""
+  sizes = {"hidden": (8,), "model_hidden": (8,), "members": 2}
+  if issubclass(module.Config, components.PlanConfig):
+    sizes |= {"particles": 4, "horizon": 2, "value_samples": 2}
+  known = {field.name for field in dataclasses.fields(module.Config)}
+  return module.Config(**{name: value for name, value in sizes.items() if name in known} | fields)
 
 
 def transitions(seed, shape, spec):

@@ -40,6 +40,7 @@ CASES = {
   ),
   "retrace": lambda x: returns.retrace(EIGHT, jnp.ones(7), jnp.zeros(7), EIGHT, EIGHT, x, gamma=0.9, lam=1.0),
   "gaussian_loss": lambda x: losses.gaussian_loss(jnp.clip(x, -1e9, 1e9)[:, None], EIGHT[:, None], EIGHT[:, None]),
+  "inverse_variance_weights": lambda x: losses.inverse_variance_weights(jnp.square(x)),
   "soft_bounds": lambda x: losses.soft_bounds(x, -10.0, 0.5),
   "normalise, layer": lambda x: normalise(x, "layer"),
   "normalise, rms": lambda x: normalise(x, "rms"),

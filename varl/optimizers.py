@@ -15,6 +15,7 @@ def adam(
   decay_to: float | Array = 0.0,
   descents: int = 1,
   max_grad_norm: float | Array = 0.0,
+  weight_decay: float | Array = 0.0,
 ) -> optax.GradientTransformation:
   """Adam with what a `Config` says of it.
 
@@ -24,9 +25,10 @@ def adam(
     decay_to: the share of the rate that remains after it.
     descents: on each update (`step.repeat`). Schedules count descents, so the decay is that many times as long.
     max_grad_norm: gradients are scaled down to this global norm; 0 leaves them.
+    weight_decay: the share of each parameter, times the rate, that a step takes off (AdamW, 1711.05101).
   """
   rate = learning_rate if _is_zero(decay_updates) else cosine(learning_rate, decay_updates * descents, decay_to)
-  transform = optax.adam(rate)
+  transform = optax.adam(rate) if _is_zero(weight_decay) else optax.adamw(rate, weight_decay=weight_decay)
   if _is_zero(max_grad_norm):
     return transform
   norm = (

@@ -1,5 +1,7 @@
 """What the contract's tests share: every algorithm small, on the toy problem whose actions it takes."""
 
+from conftest import small
+
 from varl import agents
 from varl.envs import spec, toys
 from varl.loop.settings import Settings
@@ -12,7 +14,7 @@ DECAY_UPDATES = 3
 def build(name):
   """The algorithm with small networks and rates that fall to 0, and its problem."""
   module = agents.load(name)
-  config = module.Config(hidden=(8,), decay_updates=DECAY_UPDATES)
+  config = small(module, decay_updates=DECAY_UPDATES)
   try:
     return module.make(spec(CONTINUOUS), config), CONTINUOUS
   except ValueError:

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from cases import DECAY_UPDATES, build, trainer
-from conftest import prepared, transitions
+from conftest import prepared, small, transitions
 
 from varl import agents, components
 from varl.agents import iterative_sac
@@ -160,8 +160,10 @@ CONTINUOUS_AGENTS = [name for name in agents.AGENTS if not build(name)[0].spec.d
 def test_the_first_policy_of_an_unbounded_action_space_is_the_same_in_every_state(name):
   """Else its noise grows with the state, and can drive a stable problem to infinity before anything is learned."""
   module = agents.load(name)
+  if issubclass(module.Config, components.PlanConfig):
+    pytest.skip("it proposes from one policy in all states, and chooses by the state")
   fields = {"policy": "gaussian"} if any(f.name == "policy" for f in dataclasses.fields(module.Config)) else {}
-  config = module.Config(hidden=(8,), normalize_observations=False, **fields)
+  config = small(module, normalize_observations=False, **fields)
   agent = module.make(spec(toys.LinearQuadratic()), config)
   params, key = agent.init(jax.random.key(0)).params, jax.random.key(1)
   near, far = (agent.act(params, agent.carry(1_000), scale * jnp.ones((1_000, 2)), key)[0] for scale in (0.1, 1e4))
@@ -188,7 +190,7 @@ def test_numeric_hyper_parameters_can_be_mapped_over(case):
   module, agent, _, _, _, batch = case
 
   def critic_after(gamma):
-    made = module.make(agent.spec, module.Config(hidden=(8,), gamma=gamma))
+    made = module.make(agent.spec, small(module, gamma=gamma))
     state = made.init(jax.random.key(0))
     own = prepared(made, state, batch) if made.on_policy else batch
     return made.update(state, own, jax.random.key(1))[0].params
@@ -200,15 +202,15 @@ def test_numeric_hyper_parameters_can_be_mapped_over(case):
 def test_a_policy_network_starts_as_wide_as_it_is_told(case):
   """Every Config with a policy network has `initial_std`; where observations are zero the first network gives it."""
   module, agent, *_ = case
-  if not issubclass(module.Config, components.OnPolicyConfig | components.PolicyConfig | components.ImprovementConfig):
+  if not issubclass(module.Config, components.OnPolicyConfig | components.PolicyConfig | components.BudgetConfig):
     assert not hasattr(module.Config, "initial_std") or module.Config is iterative_sac.Config
     return
-  if agent.spec.discrete:
+  if agent.spec.discrete or issubclass(module.Config, components.PlanConfig):  # which chooses among proposals
     return
 
   @jax.jit
   def spread(initial_std):
-    made = module.make(agent.spec, module.Config(hidden=(8,), initial_std=initial_std))
+    made = module.make(agent.spec, small(module, initial_std=initial_std))
     params = made.init(jax.random.key(0)).params
     action = made.act(params, (), jnp.zeros((4096, agent.spec.observation_size)), jax.random.key(1))[0]
     return action.std(axis=0)

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from cases import CONTINUOUS, DISCRETE, build
-from conftest import transitions
+from conftest import small, transitions
 
 from varl import agents, components, optimizers
 from varl.agents import mpo, ppo, sac, vmpo
@@ -17,8 +17,9 @@ from varl.envs import spec
 from varl.types import Spec
 
 EXEMPT = {
-  "act_samples", "backtracks", "conjugate_iterations", "critics", "inference_iterations", "particles",
-  "residual_batch", "samples", "sequence", "target_every", "value_samples", "value_updates",
+  "act_samples", "backtracks", "conjugate_iterations", "critics", "elites", "expand_over", "horizon",
+  "inference_iterations", "look_ahead", "members", "particles", "residual_batch", "rollout", "samples",
+  "sequence", "target_every", "value_samples", "value_updates",
 }  # fmt: skip
 """Every whole number of a Config that cannot be mapped over, so that a new one is looked at."""
 
@@ -35,7 +36,7 @@ def numeric(config):
 
 def problem(module):
   try:
-    module.make(spec(CONTINUOUS), module.Config(hidden=(8,)))
+    module.make(spec(CONTINUOUS), small(module))
   except ValueError:
     return DISCRETE
   return CONTINUOUS
@@ -49,7 +50,7 @@ def free(config):
 def test_all_numeric_fields_are_mapped_over_at_once(name):
   """Construction, the first state, acting and an update, of two agents that differ in every number."""
   module, env = agents.load(name), problem(agents.load(name))
-  plain = module.Config(hidden=(8,))
+  plain = small(module)
   if hasattr(plain, "action_penalty"):  # which is of policies that are not squashed
     plain = dataclasses.replace(plain, policy="gaussian")
   values = {key: 0.5 if value is None else float(value) for key, value in free(plain).items()}
@@ -76,7 +77,7 @@ def test_all_numeric_fields_are_mapped_over_at_once(name):
 @pytest.mark.parametrize("name", agents.AGENTS)
 def test_a_field_that_shapes_the_program_says_so(name):
   module, env = agents.load(name), problem(agents.load(name))
-  plain = module.Config(hidden=(8,))
+  plain = small(module)
   for field in components.structural(plain):
 
     def build_one(value, field=field):
@@ -161,7 +162,7 @@ def test_a_target_that_cannot_be_met_is_refused_with_the_largest(name, given, me
   module = agents.load(name)
   env = problem(module)
   with pytest.raises(ValueError, match=message):
-    module.make(Spec(4, 2, discrete=spec(env).discrete), module.Config(hidden=(8,), **given))
+    module.make(Spec(4, 2, discrete=spec(env).discrete), small(module, **given))
 
 
 def test_the_largest_targets_are_taken():
@@ -175,7 +176,7 @@ def test_the_largest_targets_are_taken():
 def test_a_discount_of_one_is_for_rollouts_alone(name):
   module = agents.load(name)
   env = problem(module)
-  config = module.Config(hidden=(8,), gamma=1.0)
+  config = small(module, gamma=1.0)
   if build(name)[0].on_policy:
     module.make(spec(env), config)
   else:

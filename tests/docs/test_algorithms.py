@@ -14,7 +14,7 @@ import types
 
 import jax
 import pytest
-from conftest import prepared, transitions
+from conftest import prepared, small, transitions
 
 import varl
 from varl import agents, cli, components, presets
@@ -84,7 +84,11 @@ def test_a_page_has_its_sections_in_order(name):
   assert f"../../varl/agents/{name}.py" in head
   assert re.findall(r"^## (.*)$", text(name), re.MULTILINE) == SECTIONS
   design = section(name, "Design")
-  assert [row[0] for row in rows(design, "axis")] == ["prior", "posterior", "value", "temperature"]
+  axes = [row[0] for row in rows(design, "axis")]
+  assert axes[:4] == ["prior", "posterior", "value", "temperature"]
+  assert axes[4:] == (
+    [] if not issubclass(agents.load(name).Config, components.ModelConfig) else ["model", "rows"][: len(axes) - 4]
+  )
   assert all(re.search(r"\]\(\.\./\.\./varl/[\w/]+\.py\)", row[2]) for row in rows(design, "axis"))
   assert re.search(r"^\$\$[^$]+\$\$$", design, re.MULTILINE)
 
@@ -238,7 +242,7 @@ def variants(module):
 def reported(module, env, change):
   """The names of the metrics that the agent's update reports; None where the algorithm refuses the configuration."""
   try:
-    agent = module.make(spec(env), module.Config(hidden=(8,), **change))
+    agent = module.make(spec(env), small(module, **change))
   except ValueError:
     return None
 
@@ -249,6 +253,8 @@ def reported(module, env, change):
       batch = prepared(agent, state, batch)
     elif agent.sequence:
       batch = batch._replace(extras={"log_prob": batch.reward})
+    else:
+      batch = batch._replace(extras=agent.act(state.params, agent.carry(8), batch.obs, key)[2])
     return agent.update(state, batch, key)[1]
 
   return set(jax.eval_shape(metrics))
@@ -258,9 +264,9 @@ def holds(condition, config, discrete):
   """Whether a configuration is one of those that a row is "only with"."""
   if condition in ("continuous actions", "discrete actions"):
     return discrete == (condition == "discrete actions")
-  field, sign, value = re.fullmatch(r"`(\w+) ?(=|>) ?(.+)`", condition).groups()
+  field, sign, value = re.fullmatch(r"`(\w+) ?(=|≠|>) ?(.+)`", condition).groups()
   value, given = ast.literal_eval(value), getattr(config, field)
-  return given == value if sign == "=" else given > value
+  return {"=": given == value, "≠": given != value}[sign] if sign != ">" else given > value
 
 
 @pytest.mark.parametrize("name", agents.AGENTS)

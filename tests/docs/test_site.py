@@ -69,7 +69,7 @@ def targets(page):
   return found + re.findall(r"(?:src|href)=\"(?!https?:|#|mailto:)([^\"#]+)", text)
 
 
-def test_links_between_pages_and_to_sources_resolve(site):
+def test_links_between_pages_and_to_sources_resolve():
   """Sphinx warns of pages that are missing; this looks at the files that pages link to outside the site."""
   assert ROOT / "README.md" in PAGES
   broken = [

@@ -27,7 +27,13 @@ def test_every_algorithm_has_an_oracle():
   assert all(ORACLES.values())
 
 
-@pytest.mark.parametrize("algorithm", list(ORACLES))
+QUICK = ("sac", "sac_discrete", "sac_v1", "sql_discrete", "virel", "maxent_pg", "kl_pg", "ppo", "mbpo", "svg")
+"""Algorithms whose short form is run at every commit; that of the others takes longer and is run with `-m slow`."""
+
+
+@pytest.mark.parametrize(
+  "algorithm", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ORACLES]
+)
 def test_short(algorithm):
   rows = measure([algorithm], Scale((0,), short=True))
   text = table(rows)

@@ -247,6 +247,27 @@ def test_acting_records_what_planning_did():
   assert best[0, 0] < 0 < best[1, 0]
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_mode_is_where_weight_times_proposal_is_highest(exact):
+  """Of 256 roots the densest lies near the posterior's mean -.72590, from a wide proposal or from the posterior itself.
+
+  With the posterior as its proposal all weights are equal, and the largest one says nothing.
+  """
+  design, value = regulator("variational")
+
+  def act(design, params, carry, obs, key):
+    mean, std = -0.72590 * obs[:, :1], 0.72861
+    action = mean + std * jax.random.normal(key, mean.shape)
+    density = -0.5 * ((action - mean) / std) ** 2 - jnp.log(std) - 0.5 * jnp.log(2 * jnp.pi)
+    return action, carry, {"log_prob": density[:, 0]}
+
+  proposal = proposing(act if exact else wide)
+  planner = posteriors.smc(proposal, particles=256, horizon=1, gamma=1.0, value=value)
+  action, _, _ = planner.mode(design, {}, (), jnp.tile(jnp.array([[1.0, 0.0]]), (64, 1)), jax.random.key(0))
+  assert jnp.abs(action - EXACT["variational"][0]).max() < 0.2
+  assert jnp.abs(jnp.mean(action) - EXACT["variational"][0]) < 0.02
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [

@@ -18,5 +18,10 @@ AGENTS = {
   "kl_pg": "policy gradient with a penalty on the KL to the previous policy, within a budget",
   "trpo": "natural policy gradient within a trust region (1502.05477)",
   "ppo": "proximal policy optimisation, for comparison (1707.06347)",
+  "mbpo": "soft actor-critic on rows that a learned model imagines (1906.08253)",
+  "smcp": "soft actor-critic that acts by sequential Monte Carlo planning in a learned model (Piché et al. 2019)",
+  "svg": "stochastic value gradients of the maximum-entropy return through a learned model (1510.09142)",
+  "svg_mpo": "a learned prior that follows stochastic value gradients (1806.06920, 1510.09142)",
+  "smc_mpo": "a learned prior that follows sequential Monte Carlo plans (1806.06920; Piché et al. 2019)",
 }
 """Names and what they are: each is a module of `varl.agents`."""

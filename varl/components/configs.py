@@ -121,27 +121,91 @@ class TemperatureConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImprovementConfig(HeadConfig, CriticConfig):
-  """`CriticConfig` of an algorithm that improves a policy by its own actions, reweighed: MPO and its kin.
+class SoftConfig(TemperatureConfig, PolicyConfig):
+  """Soft actor-critic's hyper-parameters, of continuous or discrete actions.
+
+  Attributes:
+    entropy_per_dimension: of d continuous actions: the entropy target is minus this times d, where entropy_target is
+      None.
+    entropy_share: of A discrete actions: the entropy target as a share of log A, where entropy_target is None.
+  """
+
+  entropy_per_dimension: float = 1.0
+  entropy_share: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """A learned model of the world: `models.ensemble`.
+
+  Attributes:
+    members: Gaussian networks in the ensemble.
+    elites: how many of them, those of lowest error on fresh rollouts, are used; 0: all.
+    model_hidden: the widths of their hidden layers.
+    model_learning_rate: AdamW's step for them.
+    weight_decay: its weight decay.
+    model_ends: "learned", or "never" where episodes end by the time limit alone.
+  """
+
+  members: int = 5
+  elites: int = 0
+  model_hidden: tuple[int, ...] = (200, 200)
+  model_learning_rate: float = 1e-3
+  weight_decay: float = 5e-5
+  model_ends: str = "learned"
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanConfig:
+  """Sequential Monte Carlo planning: `posteriors.smc`.
+
+  Attributes:
+    particles: N, futures in each state.
+    horizon: h, steps that are planned.
+    target: "variational" (SAC's posterior) or "optimistic" (exact inference's).
+    resample_below: particles are resampled where the effective number falls below this share of N.
+    value_samples: proposals by which the value of each state that a particle reaches is estimated; discrete actions
+      are all used.
+  """
+
+  particles: int = 32
+  horizon: int = 4
+  target: str = "variational"
+  resample_below: float = 0.5
+  value_samples: int = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class BudgetConfig(HeadConfig, CriticConfig):
+  """`CriticConfig` of an algorithm that improves a policy within a budget of divergence from it.
 
   Attributes:
     samples: actions of the prior a state, in the E-step and in the value's target; of discrete actions all are used.
+    epsilon: ε, the E-step's budget: nats between its policy and the prior.
+    initial_temperature: η at the start, in (scaled) return per nat.
+  """
+
+  samples: int = 20
+  epsilon: float = 0.1
+  initial_temperature: float = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ImprovementConfig(BudgetConfig):
+  """`BudgetConfig` of an algorithm that improves a policy by its own actions, reweighed: MPO and its kin.
+
+  Attributes:
     inference: the E-step: "sampled" (the prior's own actions, weighed by Q) or "parametric" (a second policy network
       that maximises E[Q] - η KL(π_q ‖ π)).
     weights: of sampled actions: "boltzmann" (within ε) or "rank" (`losses.rank_weights`; there is no η then).
-    epsilon: ε, the E-step's budget: nats between its policy and the prior.
-    initial_temperature: η at the start, in (scaled) return per nat.
     action_penalty: weight of `values.out_of_bounds_penalty` in the E-step; for policies that are not squashed.
     correction: of the value's targets: "none" (one step), "retrace" or "n_step" (`values.retrace`, `values.n_step`).
     sequence: transitions a sequence, for a correction; `unroll_length` and `batch_size` are its multiples.
     lam: λ of "retrace".
   """
 
-  samples: int = 20
   inference: str = "sampled"
   weights: str = "boltzmann"
-  epsilon: float = 0.1
-  initial_temperature: float = 10.0
   action_penalty: float = 0.0
   correction: str = "none"
   sequence: int = 8
@@ -173,7 +237,7 @@ class TrustRegionConfig:
   dual_learning_rate: float = 1e-2
 
 
-FREE = ("decay_updates", "start_updates")
+FREE = ("decay_updates", "grow_over", "start_updates")
 """Whole numbers that are compared with counters, and shape nothing."""
 
 
@@ -194,7 +258,7 @@ def check(config: Any) -> None:
     value = getattr(config, name)
     if hasattr(value, "dtype") and not isinstance(value, numbers.Real):
       raise ValueError(f"{name} shapes the program, so it is a number of Python's or NumPy's and no array; got {value}")
-  for name in ("hidden", "value_hidden"):
+  for name in ("hidden", "value_hidden", "model_hidden"):
     widths = getattr(config, name, ())
     if widths is not None and not (isinstance(widths, tuple | list) and all(_is_width(width) for width in widths)):
       raise ValueError(f"{name} is a tuple of the layers' widths, such as (256, 256), got {widths!r}")
@@ -208,6 +272,21 @@ def check(config: Any) -> None:
     unit_interval(config, "tau", lower_open=True)
   if isinstance(config, OnPolicyConfig):
     unit_interval(config, "lam")
+  if isinstance(config, ModelConfig):
+    if config.model_ends not in ("learned", "never"):
+      raise ValueError(f"model_ends is learned or never, got {config.model_ends!r}")
+    if isinstance(config.elites, int) and isinstance(config.members, int) and config.elites > config.members:
+      raise ValueError(f"elites are at most all {config.members} members, got elites={config.elites}")
+    positive(config, "members", whole=True)
+    positive(config, "elites", whole=True, zero=True)
+    positive(config, "model_learning_rate")
+    positive(config, "weight_decay", zero=True)
+  if isinstance(config, PlanConfig):
+    positive(config, "particles", "horizon", "value_samples", whole=True)
+    unit_interval(config, "resample_below")
+  if isinstance(config, BudgetConfig):
+    positive(config, "samples", whole=True)
+    positive(config, "epsilon", "initial_temperature")
   if isinstance(config, TrustRegionConfig):
     positive(config, "target_every", whole=True)
     positive(config, "epsilon_mean", "epsilon_covariance", "epsilon_policy", "dual_learning_rate")

@@ -5,14 +5,24 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import jax
 import optax
 
-from varl import networks, optimizers, policies, posteriors, priors, temperatures, values
+from varl import models, networks, optimizers, policies, posteriors, priors, temperatures, values
 from varl.checks import positive, unit_interval
-from varl.components.configs import HeadConfig, OnPolicyConfig, PolicyConfig, check
+from varl.components.configs import (
+  HeadConfig,
+  ModelConfig,
+  OnPolicyConfig,
+  PlanConfig,
+  PolicyConfig,
+  SoftConfig,
+  check,
+)
 from varl.design import agent
 from varl.duals import Dual, dual
-from varl.types import Agent, Array, Design, Posterior, Prior, Spec, Temperature, Value
+from varl.models.ensemble import inputs_of, outputs_of
+from varl.types import Agent, Array, Design, Key, Model, Observation, Params, Posterior, Prior, Spec, Temperature, Value
 
 _HEADS = {
   "tanh_gaussian": policies.tanh_gaussian,
@@ -71,7 +81,9 @@ def maker(
   return make
 
 
-def optimizer(config: Any, learning_rate: Any = None, *, descents: int = 1) -> optax.GradientTransformation:
+def optimizer(
+  config: Any, learning_rate: Any = None, *, descents: int = 1, weight_decay: Any = 0.0
+) -> optax.GradientTransformation:
   """Adam as the Config says, with its learning rate or another one, for so many descents on each update."""
   return optimizers.adam(
     config.learning_rate if learning_rate is None else learning_rate,
@@ -79,6 +91,7 @@ def optimizer(config: Any, learning_rate: Any = None, *, descents: int = 1) -> o
     decay_to=config.decay_to,
     descents=descents,
     max_grad_norm=config.max_grad_norm,
+    weight_decay=weight_decay,
   )
 
 
@@ -117,7 +130,14 @@ def q_value(spec: Spec, config: Any, policy: policies.Head, **options: Any) -> V
   return values.q_value(critic(spec, config, policy), optimizer(config), **_value_options(config), **options)
 
 
-def actor_critic(spec: Spec, config: PolicyConfig, *, regularised: bool) -> tuple[Prior, Posterior, Value]:
+def actor_critic(
+  spec: Spec,
+  config: PolicyConfig,
+  *,
+  regularised: bool,
+  look_ahead: int = 0,
+  expansion: values.Expansion | None = None,
+) -> tuple[Prior, Posterior, Value]:
   """A uniform prior, a policy network, and an ensemble of action values with or without a state value beside it.
 
   Continuous actions are sampled; of discrete ones all are particles, so that every expectation is exact.
@@ -126,6 +146,8 @@ def actor_critic(spec: Spec, config: PolicyConfig, *, regularised: bool) -> tupl
     spec: the environment's sizes.
     config: the algorithm's.
     regularised: whether the value pays for divergence from the prior.
+    look_ahead: steps of the design's model that the policy's loss is differentiated through; of continuous actions.
+    expansion: of the value's targets, through the design's model; of action values alone.
 
   Raises:
     ValueError: a field out of range, or a policy that does not fit the action space.
@@ -139,8 +161,17 @@ def actor_critic(spec: Spec, config: PolicyConfig, *, regularised: bool) -> tupl
     posterior = posteriors.enumerated(acting, policy, optimizer(config))
   else:
     posterior = posteriors.direct(
-      acting, policy, optimizer(config), samples=config.samples, moment_penalty=config.moment_penalty
+      acting,
+      policy,
+      optimizer(config),
+      samples=config.samples,
+      moment_penalty=config.moment_penalty,
+      look_ahead=look_ahead,
+      gamma=config.gamma,
+      reward_scale=config.reward_scale,
     )
+  if config.separate_value and expansion is not None:
+    raise ValueError("targets are expanded of action values: an expansion needs separate_value=False")
   if config.separate_value:
     value = values.state_value(
       critic(spec, config, policy),
@@ -150,18 +181,90 @@ def actor_critic(spec: Spec, config: PolicyConfig, *, regularised: bool) -> tupl
       **_value_options(config),
     )
   else:
-    value = q_value(spec, config, policy, regularised=regularised)
+    value = q_value(spec, config, policy, regularised=regularised, expansion=expansion)
   return priors.uniform(policy), posterior, value
 
 
+def soft(spec: Spec, config: SoftConfig, *, look_ahead: int = 0) -> tuple[Prior, Posterior, Value, Temperature]:
+  """The four axes of soft actor-critic, for continuous or discrete actions.
+
+  Args:
+    spec: the environment's sizes.
+    config: the algorithm's.
+    look_ahead: as in `actor_critic`.
+
+  Raises:
+    ValueError: a field out of range, or a policy that does not fit the action space.
+  """
+  check(config)
+  positive(config, "entropy_per_dimension")
+  unit_interval(config, "entropy_share", lower_open=True)
+  target = -config.entropy_per_dimension * spec.action_size
+  if spec.discrete:
+    target = config.entropy_share * math.log(spec.action_size)
+  return (
+    *actor_critic(spec, config, regularised=True, look_ahead=look_ahead),
+    temperature(spec, config, target),
+  )
+
+
+def model(spec: Spec, config: ModelConfig, policy: policies.Head) -> Model:
+  """`models.ensemble` as a `ModelConfig` says, its activation SiLU.
+
+  Raises:
+    ValueError: a field out of range.
+  """
+  members, elites = int(config.members), int(config.elites)
+  return models.ensemble(
+    spec,
+    networks.mlp(inputs_of(spec), outputs_of(spec), hidden=config.model_hidden, activation="silu"),
+    optimizer(config, config.model_learning_rate, weight_decay=config.weight_decay),
+    members=members,
+    elites=elites or None,
+    execute=policy.execute,
+    ends=config.model_ends,
+  )
+
+
+def planning(spec: Spec, config: PlanConfig, policy: Posterior, **options: Any) -> Posterior:
+  """`posteriors.smc` as a `PlanConfig` says, proposing from `policy`; `options` are its remaining arguments.
+
+  The value of a state under discrete actions is summed over all of them, α log Σ_a p(a|s) exp(Q(s, a)/α).
+  """
+  own: Any = config
+
+  def every_action(design: Design, params: Params, obs: Observation, key: Key) -> Array:
+    del key
+    action = policies.every_action(spec.action_size, obs.shape[:-1])
+    alpha = design.temperature.value(params)
+    q = design.value.q(params, obs, action)
+    return alpha * jax.nn.logsumexp(q / alpha + design.prior.log_prob(params, obs, action), axis=0)
+
+  return posteriors.smc(
+    policy,
+    particles=int(config.particles),
+    horizon=int(config.horizon),
+    gamma=own.gamma,
+    reward_scale=own.reward_scale,
+    target=config.target,
+    resample_below=config.resample_below,
+    value_samples=int(config.value_samples),
+    value=every_action if spec.discrete else None,
+    **options,
+  )
+
+
 def parametric(
-  spec: Spec, config: Any, policy: policies.Head, *, samples: int = 1, group: str = "actor"
+  spec: Spec, config: Any, policy: policies.Head, *, samples: int = 1, look_ahead: int = 0, group: str = "actor"
 ) -> tuple[networks.Network, Posterior]:
   """A policy network, and the posterior that it is: sampled continuous actions, or all the discrete ones."""
   acting = actor(spec, config, policy)
   if spec.discrete:
     return acting, posteriors.enumerated(acting, policy, optimizer(config), group=group)
-  return acting, posteriors.direct(acting, policy, optimizer(config), samples=samples, group=group)
+  own = {"gamma": config.gamma, "reward_scale": config.reward_scale} if look_ahead else {}
+  return acting, posteriors.direct(
+    acting, policy, optimizer(config), samples=samples, look_ahead=look_ahead, group=group, **own
+  )
 
 
 def learned_prior(spec: Spec, config: Any, policy: policies.Head, **options: Any) -> Prior:
@@ -266,8 +369,6 @@ def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
     ValueError: a field out of range, choices that do not go together, or a policy that does not fit the action space.
   """
   check(config)
-  positive(config, "samples", whole=True)
-  positive(config, "epsilon", "initial_temperature")
   positive(config, "action_penalty", zero=True)
   unit_interval(config, "lam")
   for name, allowed in (
@@ -278,18 +379,13 @@ def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
     if getattr(config, name) not in allowed:
       raise ValueError(f"{name} is one of {', '.join(allowed)}; got {getattr(config, name)!r}")
   policy = policy_head(spec, config)
-  sampled = config.weights == "boltzmann" and config.inference == "sampled" and not spec.discrete
-  if sampled and isinstance(config.epsilon, int | float) and config.epsilon >= math.log(config.samples):
-    raise ValueError(
-      f"epsilon must be below log samples = {math.log(config.samples):.6g}, the largest divergence that weights of "
-      f"{config.samples} samples can have; got {config.epsilon}"
-    )
+  if config.weights == "boltzmann" and config.inference == "sampled" and not spec.discrete:
+    check_budget(config, "samples")
   if config.weights == "rank" and (spec.discrete or config.inference == "parametric"):
     raise ValueError("ranks weigh sampled, continuous actions: weights='rank' needs inference='sampled'")
   penalised = not isinstance(config.action_penalty, int | float) or config.action_penalty > 0
   if penalised and (spec.discrete or config.policy == "tanh_gaussian"):
     raise ValueError("actions of this policy are never out of bounds: action_penalty must be 0")
-  of_prior = priors.every_action(policy) if spec.discrete else priors.samples(config.samples)
   if config.inference == "parametric":
     posterior = parametric(spec, config, policy, samples=config.samples, group="improved")[1]
   elif spec.discrete:
@@ -303,20 +399,50 @@ def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
     correction = values.retrace(config.sequence, config.lam)
   elif config.correction == "n_step":
     correction = values.n_step(config.sequence)
+  made = following(spec, config, posteriors.acting_by_prior(posterior), correction=correction)
+  if penalised:
+    made = made._replace(value=values.out_of_bounds_penalty(made.value, config.action_penalty))
+  if config.weights == "rank":
+    made = made._replace(temperature=temperatures.fixed(0.0))
+  return made._replace(axis=axis)
+
+
+def following(
+  spec: Spec, config: Any, posterior: Posterior, *, correction: Any = None, model: Model | None = None
+) -> Design:
+  """The design of a `BudgetConfig` and `TrustRegionConfig` in which a learned prior follows that posterior.
+
+  The value is the prior's, without the price of divergence; the temperature is the multiplier of the E-step's budget.
+
+  Args:
+    spec: the environment's sizes.
+    config: the algorithm's.
+    posterior: the E-step, which also acts.
+    correction: of the value's targets, as in `values.q_value`.
+    model: of the world, where the posterior reads it.
+  """
+  policy = policy_head(spec, config)
   value = q_value(
     spec,
     config,
     policy,
     regularised=False,
     target_every=config.target_every,
-    evaluates=of_prior,
+    evaluates=priors.every_action(policy) if spec.discrete else priors.samples(config.samples),
     correction=correction,
   )
-  if penalised:
-    value = values.out_of_bounds_penalty(value, config.action_penalty)
-  eta = temperatures.fixed(0.0) if config.weights == "rank" else kl_temperature(config)
   prior = learned_prior(spec, config, policy, tau=config.tau)
-  return Design(prior, posteriors.acting_by_prior(posterior), value, eta, axis)
+  return Design(prior, posterior, value, kl_temperature(config), model=model)
+
+
+def check_budget(config: Any, count: str) -> None:
+  """Raises ValueError where weights of so many samples, the Config's field `count`, cannot diverge by its `epsilon`."""
+  samples = getattr(config, count)
+  if isinstance(config.epsilon, int | float) and config.epsilon >= math.log(samples):
+    raise ValueError(
+      f"epsilon must be below log {count} = {math.log(samples):.6g}, the largest divergence that weights of "
+      f"{samples} samples can have; got {config.epsilon}"
+    )
 
 
 def temperature(spec: Spec, config: Any, target: Any) -> Temperature:

@@ -11,6 +11,7 @@ from varl.losses.actor_critic import (
 )
 from varl.losses.batches import batch_mean, batch_std
 from varl.losses.bellman import bellman_residual, residual_temperature
+from varl.losses.horizons import inverse_variance_weights
 from varl.losses.model import gaussian_loss, soft_bounds
 from varl.losses.mpo import rank_weights, temperature_dual, weighted_likelihood
 from varl.losses.policy_gradient import clipped_ratio, importance_ratio, score_function, standardised
@@ -31,6 +32,7 @@ __all__ = [
   "gaussian_loss",
   "importance_ratio",
   "importance_value",
+  "inverse_variance_weights",
   "median_bandwidth",
   "moment_penalty",
   "munchausen_bonus",

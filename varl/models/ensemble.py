@@ -95,7 +95,8 @@ def ensemble(
     tell); `<group>_variance`, mean predicted variance (what it would not).
 
   Raises:
-    ValueError: fewer than one member, elites outside [1, members], unknown ends, bounds or a memory out of range.
+    ValueError: fewer than one member, elites outside [1, members], unknown ends, bounds or a memory out of range; at
+      the call, actions of the other kind.
 
   Reference: Chua et al. 2018, 1805.12114, section 4 and appendix A.1 (bounds); Janner et al. 2019, 1906.08253, appendix
     B (elites). Each member's bootstrap is the online one: Poisson counts, drawn once a row (Oza & Russell 2001).
@@ -116,7 +117,7 @@ def ensemble(
   some = None if elites in (None, members) else elites
 
   def init(key: Key) -> Params:
-    bounds = {"min": jnp.full(size, low), "max": jnp.full(size, high)}
+    bounds = {"min": jnp.full(size, low, float), "max": jnp.full(size, high, float)}
     return {
       group: {"members": jax.vmap(network.init)(jax.random.split(key, members)), "bounds": bounds},
       scale_group: normalize.init(size),
@@ -124,6 +125,9 @@ def ensemble(
     }
 
   def inputs(obs: Observation, action: Array) -> Array:
+    if jnp.issubdtype(action.dtype, jnp.integer) != spec.discrete:
+      kinds = ("discrete", "continuous") if spec.discrete else ("continuous", "discrete")
+      raise ValueError(f"the model is of {kinds[0]} actions, got {kinds[1]} ones: {action.dtype}{list(action.shape)}")
     executed = execute(action)
     executed = jax.nn.one_hot(executed, spec.action_size, dtype=obs.dtype) if spec.discrete else executed
     return jnp.concatenate([obs, executed], axis=-1)
@@ -225,6 +229,10 @@ def ensemble(
   def observe(params: Params, transitions: Transition, valid: Array, axis: str | None = None) -> Params:
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[valid.ndim :]), transitions._replace(extras={}))
     kept = valid.reshape(-1)
+    following = rows.next_obs - rows.obs if difference else rows.next_obs
+    seen = jnp.concatenate([following, rows.reward[:, None]], axis=-1)
+    # Before their error is measured: else a dimension that was constant so far would have one without bound.
+    params = {**params, scale_group: normalize.update(params[scale_group], seen, kept, axis=axis)}
     error, _ = squared(params, rows)
     count = jnp.sum(kept.astype(error.dtype))
     total = jnp.sum(jnp.where(kept, error, 0.0), axis=-1)
@@ -234,10 +242,7 @@ def ensemble(
     now = jnp.where(count > 0, total / jnp.maximum(count, 1.0), old["error"])
     keep = jnp.where(old["rollouts"] > 0, memory, 0.0)
     fresh = {"error": keep * old["error"] + (1.0 - keep) * now, "rollouts": optax.safe_increment(old["rollouts"])}
-    following = rows.next_obs - rows.obs if difference else rows.next_obs
-    seen = jnp.concatenate([following, rows.reward[:, None]], axis=-1)
-    moments = normalize.update(params[scale_group], seen, kept, axis=axis)
-    return {**params, scale_group: moments, fresh_group: fresh}
+    return {**params, fresh_group: fresh}
 
   def record(key: Key, shape: tuple[int, ...]) -> Extras:
     uniform = jax.random.uniform(key, (*shape, members))

@@ -10,7 +10,7 @@ import optax
 from varl import losses, policies
 from varl.networks import Network
 from varl.policies import Head
-from varl.step import POSTERIOR_STREAM, descend, entropy_metric
+from varl.step import POSTERIOR_STREAM, descend, entropy_metric, stream_key
 from varl.types import (
   Array,
   Batch,
@@ -34,11 +34,20 @@ def direct(
   *,
   samples: int = 1,
   moment_penalty: float | Array = 0.0,
+  look_ahead: int = 0,
+  gamma: float | Array = 0.99,
+  reward_scale: float | Array = 1.0,
   group: str = "actor",
 ) -> Posterior:
   """A policy network, one pass a state: direct amortisation (1812.05905, Eq. 7-9).
 
   Its E-step descends  L(s) = Σ_n w_n (α log_ratio_n - Q(s, a_n)),  a_n ~ π(·|s) reparameterised, w_n = 1/n.
+
+  With `look_ahead` H > 0 it descends through the design's model, whose draws are reparameterised as well: in place of
+  Q(s, a) stands its H-step expansion under the policy, differentiated along the whole way (SVG(H), 1510.09142, section
+  4.2):
+
+    Q_H(s, a) = c r + γ m (Q_{H-1}(s', a') - α log_ratio'),   a' ~ π(·|s'),   Q_0 = Q
 
   Args:
     network: `obs [..., o] -> outputs [..., head.size]`.
@@ -46,13 +55,17 @@ def direct(
     optimizer: for the network's parameters.
     samples: n, actions a state.
     moment_penalty: times `losses.moment_penalty` of the raw Gaussian is added to L; 0: nothing is.
+    look_ahead: H, steps of the model; 0: none, and no model is needed.
+    gamma: γ, c: `reward_scale`, as in the design's value, for looking ahead.
     group: the parameter group's name.
 
   Raises:
-    ValueError: fewer than one sample.
+    ValueError: fewer than one sample, or a negative look-ahead; at the update, a look-ahead without a model.
   """
   if samples < 1:
     raise ValueError(f"direct inference draws at least one action a state, got samples={samples}")
+  if isinstance(look_ahead, bool) or not isinstance(look_ahead, int) or look_ahead < 0:
+    raise ValueError(f"look_ahead is a number of steps, 0 for none, got {look_ahead!r}")
   entropy = entropy_metric(group)
 
   def draw(design: Design, params: Params, batch: Batch, key: Key) -> Array:
@@ -68,10 +81,37 @@ def direct(
   policy = _policy(network, head, group, of_outputs)
   particles = policy["particles"]
 
+  def expanded(design: Design, params: Params, obs: Observation, action: Array, key: Key) -> Array:
+    """Q_H at `[B, o]` and `[n, B, d]`."""
+    if design.model is None:
+      raise ValueError("a look-ahead needs a model: design._replace(model=models.ensemble(...) or models.known(...))")
+    model, alpha, shape = design.model, design.temperature.value(params), action.shape[:2]
+
+    def advance(state: Any, key: Key) -> tuple[Any, None]:
+      at, action, weight, total = state
+      model_key, noise_key = jax.random.split(key)
+      following, reward, discount = model.sample(params, at, action, model_key, None)
+      total = total + weight * reward_scale * reward
+      weight = weight * gamma * discount
+      outputs = network.apply(params[group], following)
+      action, log_prob = head.transform(outputs, head.noise(noise_key, 1, following.shape[:-1]))
+      log_ratio = log_prob - design.prior.log_prob(params, following, action)
+      return (following, action[0], weight, total - weight * alpha * log_ratio[0]), None
+
+    at = jnp.broadcast_to(obs, (*shape, obs.shape[-1])).reshape(-1, obs.shape[-1])
+    action = action.reshape(-1, *action.shape[2:])
+    ones = jnp.ones(len(at), action.dtype)
+    begin = (at, action, ones, jnp.zeros_like(ones))
+    (at, action, weight, total), _ = jax.lax.scan(advance, begin, jax.random.split(key, look_ahead))
+    return (total + weight * design.value.q(params, at, action[None])[0]).reshape(shape)
+
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       drawn = particles(design, params, batch, key)
-      q = design.value.q(params, batch.obs, drawn.action)
+      if look_ahead:
+        q = expanded(design, params, batch.obs, drawn.action, stream_key(key, "look_ahead"))
+      else:
+        q = design.value.q(params, batch.obs, drawn.action)
       alpha = design.temperature.value(params)
       value = losses.policy_divergence(q, drawn.log_weight, drawn.log_ratio, alpha)
       log_prob = drawn.log_ratio + design.prior.log_prob(params, batch.obs, drawn.action)

@@ -60,7 +60,8 @@ def smc(
   neither where the world is noisy (`exact.tabular.planning_limit`, "mixed"). After a predicted end a weight is frozen.
   Where the effective sample size 1/Σ w² falls below a share of N, all particles of a state are resampled,
   systematically, and carry their root action along; never after the last step, which would make the read-out's weights
-  equal. `act` takes a root action by its weight, `mode` the root action of the largest weight.
+  equal. `act` takes a root action by its weight. `mode` takes the root action of the highest estimated density, its
+  weight times the proposal's density; of discrete ones, that of the largest weight.
 
   With an exact proposal all weights are equal, and planning adds nothing; with one sample of V its noise adds to the
   weights.
@@ -132,19 +133,21 @@ def smc(
       return worth(design, params, rows, key).reshape(at.shape[:-1])
 
     def advance(state: Any, inputs: tuple[Key, Array]) -> tuple[Any, Array]:
-      at, now, alive, log_weight, first, root, lineage, resampled = state
+      at, now, alive, log_weight, first, root, root_log_prob, lineage, resampled = state
       step_key, index = inputs
-      act_key, model_key, draws_key, choose_key, next_key, ahead_key = jax.random.split(step_key, 6)
+      act_key, model_key, draws_key, choose_key, next_key = jax.random.split(step_key, 5)
       rows = at.reshape(-1, at.shape[-1])
       action, log_proposal = propose(design, params, rows, act_key)
       log_prior = design.prior.log_prob(params, rows, action[None])[0]
       next_obs, reward, discount = model.sample(params, rows, action, model_key, None)
-      following = v(next_obs, next_key)
       if target == "optimistic":
+        following = v(next_obs, next_key)
         ahead = reward_scale * reward + gamma * discount * following
       else:
         drawn = model.draws(params, rows, action, draws_key)
-        ahead = jnp.mean(reward_scale * drawn.reward + gamma * drawn.discount * v(drawn.next_obs, ahead_key), axis=0)
+        both = v(jnp.concatenate([next_obs[None], drawn.next_obs]), next_key)
+        following = both[0]
+        ahead = jnp.mean(reward_scale * drawn.reward + gamma * drawn.discount * both[1:], axis=0)
       gained = ahead.reshape(particles, count) - now
       change = gained / alpha + (log_prior - log_proposal).reshape(particles, count)
       log_weight = log_weight + jnp.where(alive, change, 0.0)
@@ -152,15 +155,16 @@ def smc(
       alive = alive & (discount.reshape(particles, count) > 0.0)
       action = action.reshape(particles, count, *action.shape[1:])
       root = jax.tree.map(lambda old, new: jnp.where(index == 0, new, old), root, action)
+      root_log_prob = jnp.where(index == 0, log_proposal.reshape(particles, count), root_log_prob)
       log_weight = jax.nn.log_softmax(log_weight, axis=0)
       size = jnp.exp(-jax.nn.logsumexp(2.0 * log_weight, axis=0))
       again = (size < resample_below * particles) & (index < horizon - 1)
       chosen = jnp.where(again, losses.systematic_resample(log_weight, choose_key), jnp.arange(particles)[:, None])
-      moved = (next_obs.reshape(at.shape), following.reshape(now.shape), alive, root, lineage)
+      moved = (next_obs.reshape(at.shape), following.reshape(now.shape), alive, root, root_log_prob, lineage)
       moved = jax.tree.map(lambda x: _gather(x, chosen), moved)
       log_weight = jnp.where(again, -jnp.log(float(particles)), log_weight)
-      at, now, alive, root, lineage = moved
-      return (at, now, alive, log_weight, first, root, lineage, resampled + again), size
+      at, now, alive, root, root_log_prob, lineage = moved
+      return (at, now, alive, log_weight, first, root, root_log_prob, lineage, resampled + again), size
 
     shape = (particles, count)
     empty = jax.eval_shape(lambda rows: propose(design, params, rows, key)[0], states.reshape(-1, states.shape[-1]))
@@ -173,11 +177,12 @@ def smc(
       jnp.full(shape, -jnp.log(float(particles)), now.dtype),
       jnp.zeros(shape, now.dtype),
       jnp.zeros((*shape, *empty.shape[1:]), empty.dtype),
+      jnp.zeros(shape, now.dtype),
       jnp.broadcast_to(jnp.arange(particles)[:, None], shape),
       jnp.zeros(count, jnp.int32),
     )
     last, sizes = jax.lax.scan(advance, begin, (jax.random.split(roll_key, horizon), jnp.arange(horizon)))
-    _, _, _, log_weight, first, root, lineage, resampled = last
+    _, _, _, log_weight, first, root, root_log_prob, lineage, resampled = last
     mass = _mass_of_roots(jnp.exp(log_weight), lineage)
     recorded = {
       "plan_effective_samples": sizes[-1] / particles,
@@ -187,7 +192,9 @@ def smc(
     }
     found = Particles(root, log_weight, log_weight + jnp.log(float(particles)))
     found = jax.tree.map(lambda x: x.reshape(particles, *batch, *x.shape[2:]), found)
-    return found, jax.tree.map(lambda x: x.reshape(batch), recorded) | {"lineage": lineage.reshape(particles, *batch)}
+    recorded = jax.tree.map(lambda x: x.reshape(batch), recorded)
+    of_roots = {"lineage": lineage, "root_log_prob": root_log_prob}
+    return found, recorded | {name: x.reshape(particles, *batch) for name, x in of_roots.items()}
 
   def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     plan_key, choose_key = jax.random.split(key)
@@ -197,19 +204,18 @@ def smc(
 
   def mode(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     found, recorded = plan(design, params, obs, jax.random.key(0))
-    same = recorded["lineage"]
-    if jnp.issubdtype(found.action.dtype, jnp.integer):
-      same = found.action
+    discrete = jnp.issubdtype(found.action.dtype, jnp.integer)
+    same = found.action if discrete else recorded["lineage"]
     mass = jnp.sum(jnp.where(same[:, None] == same[None], jnp.exp(found.log_weight), 0.0), axis=1)
-    return take(found.action, jnp.argmax(mass, axis=0)), carry, {name: recorded[name] for name in RECORDED}
+    density = jnp.log(mass) + (0.0 if discrete else recorded["root_log_prob"])
+    return take(found.action, jnp.argmax(density, axis=0)), carry, {name: recorded[name] for name in RECORDED}
 
   def inferred(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
     shared: Any = batch.extras.get(POSTERIOR_STREAM)
     return shared if shared is not None else jax.lax.stop_gradient(plan(design, params, batch.obs, key)[0])
 
   def step(design: Design) -> TrainStep:
-    made: Any = policy.step
-    own = made(design)
+    own = TrainStep(lambda params: {}, _nothing, (), ()) if policy.step is None else policy.step(design)
 
     def run(params: Params, state: Any, batch: Batch, key: Key) -> tuple[Params, Any, Metrics]:
       params, state, metrics = own.step(params, state, batch, key)
@@ -218,8 +224,12 @@ def smc(
 
     return own._replace(step=run)
 
-  acting = policy._replace(act=act, mode=mode, step=None if policy.step is None else step)
+  acting = policy._replace(act=act, mode=mode, step=step)
   return acting._replace(particles=inferred, draw=inferred, evaluate=None) if infer else acting
+
+
+def _nothing(params: Params, state: Any, batch: Batch, key: Key) -> tuple[Params, Any, Metrics]:
+  return params, state, {}
 
 
 def _model(design: Design) -> Model:

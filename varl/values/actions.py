@@ -24,6 +24,7 @@ from varl.types import (
   Transition,
   Value,
 )
+from varl.values import expansions
 from varl.values.corrections import Correction
 
 
@@ -39,6 +40,7 @@ def q_value(
   reward_scale: float | Array = 1.0,
   evaluates: Callable[[Design, Params, Batch, Key], Particles] | None = None,
   correction: Correction | None = None,
+  expansion: expansions.Expansion | None = None,
   group: str = "critic",
 ) -> Value:
   """An ensemble of action values with a slow target copy (1812.05905, Eq. 5-6).
@@ -47,7 +49,7 @@ def q_value(
     L = mean over the batch of Σ_i ½ (Q_i(s, a) - y)²,   θ̄ ← (1 - τ) θ̄ + τ θ
 
   where Q̄ is the pessimistic reduction of the target ensemble, and m = 1 - terminated. With a correction y is its
-  target, of Q̄ along sequences from replay.
+  target, of Q̄ along sequences from replay; with an expansion V(s') is one through the design's model.
 
   Args:
     critic: an ensemble (`networks.action_in` for continuous, `networks.action_out` for discrete actions).
@@ -62,15 +64,18 @@ def q_value(
     evaluates: `(design, params, batch, key) -> Particles` at `batch.obs`, the policy whose value this is; by default
       the posterior. `priors.samples` and `priors.every_action` evaluate the prior, as MPO does.
     correction: `retrace` or `n_step`, of the policy of `evaluates`; None is one step.
+    expansion: `mve` or `steve`, along the posterior's own actions; None: none.
     group: the parameter group's name; its copy is "target_<group>".
 
   Raises:
     ValueError: a concrete γ outside [0, 1) or τ outside (0, 1]; an unknown pessimism; a correction of a regularised
-      value.
+      value, or one beside an expansion.
   """
   _check(gamma, pessimism)
   if correction is not None and regularised:
     raise ValueError("a correction is of the plain return: regularised must be False")
+  if correction is not None and expansion is not None:
+    raise ValueError("a target is corrected along real sequences or expanded through a model, not both")
   target = f"target_{group}"
   follow = track(group, into=target, rate=tau)
   if target_every != 1:
@@ -86,29 +91,40 @@ def q_value(
   def q_target(params: Params, obs: Observation, action: Array) -> Array:
     return losses.pessimistic(critic.apply(params[target], obs, action), pessimism)
 
-  def following_value(design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float) -> Array:
+  def following_value(
+    design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float
+  ) -> tuple[Array, Metrics]:
     # Without the extras: what the update shares was drawn for batch.obs.
     following = batch._replace(obs=batch.next_obs, extras={})
-    drawn = (evaluates or design.posterior.particles)(design, params, following, key)
+    particles = evaluates or design.posterior.particles
+    if expansion is not None:
+      return expansions.following_value(
+        expansion, design, params, following, key, particles=particles, pessimism=pessimism, alpha=alpha, gamma=gamma,
+        reward_scale=reward_scale, q_each=lambda params, *at: critic.apply(params[target], *at),
+      )  # fmt: skip
+    drawn = particles(design, params, following, key)
     next_q = q_target(params, batch.next_obs, drawn.action)
-    return losses.soft_value(next_q, drawn.log_weight, drawn.log_ratio, alpha)
+    return losses.soft_value(next_q, drawn.log_weight, drawn.log_ratio, alpha), {}
 
-  def regression(design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float) -> tuple[Array, Array]:
+  def regression(
+    design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float
+  ) -> tuple[Array, Array, Metrics]:
+    prediction = critic.apply(params[group], batch.obs, batch.action)
     if correction is not None:
-      return critic.apply(params[group], batch.obs, batch.action), batch.extras["value_target"]
-    next_value = following_value(design, params, batch, key, alpha)
+      return prediction, batch.extras["value_target"], {}
+    next_value, metrics = following_value(design, params, batch, key, alpha)
     y = losses.discounted_target(reward_scale * batch.reward, batch.discount, next_value, gamma)
-    return critic.apply(params[group], batch.obs, batch.action), y
+    return prediction, y, metrics
 
   def backup(design: Design, params: Params, batch: Batch, key: Key) -> tuple[Array, Array]:
-    return regression(design, params, batch, key, 0.0)
+    return regression(design, params, batch, key, 0.0)[:2]
 
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       alpha = design.temperature.value(params) if regularised else 0.0
-      prediction, y = regression(design, params, batch, key, alpha)
+      prediction, y, metrics = regression(design, params, batch, key, alpha)
       value = losses.squared_error(prediction, y).sum(axis=0)
-      return jnp.mean(value), {"target_q": jnp.mean(y)}
+      return jnp.mean(value), {"target_q": jnp.mean(y), **metrics}
 
     return chain(descend(group, loss, optimizer, axis=design.axis, terms=design.terms), follow)
 
@@ -126,7 +142,7 @@ def q_value(
       return q_target(*own), density(*own) - sequences.extras["log_prob"]
 
     row = (reward_scale * sequences.reward, sequences.discount, sequences.truncated)
-    next_value = following_value(design, params, sequences, key, 0.0)
+    next_value, _ = following_value(design, params, sequences, key, 0.0)
     return {"value_target": correction.target(row, next_value, taken, gamma)}
 
   return Value(init, q, q_target, step, prepare=prepare, sequence=correction.sequence)
