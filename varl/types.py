@@ -250,7 +250,7 @@ class Outcome(NamedTuple):
   Attributes:
     next_obs: `[..., o]`.
     reward: `[...]`, in the environment's units.
-    discount: `[...]`, 1 - terminated.
+    discount: `[...]`, the probability that the episode goes on; whoever needs 1 - terminated draws it.
   """
 
   next_obs: Array

@@ -174,8 +174,8 @@ def test_the_head_for_ends_learns_their_probability():
   for place, wanted in ((1.0, 1 / (1 + np.exp(2.0))), (-1.0, 1 / (1 + np.exp(-2.0)))):
     at = jnp.tile(jnp.array([place, 0, 0]), (4000, 1))
     drawn = model.sample(params, at, jnp.zeros((4000, 2)), jax.random.key(1), None)
+    np.testing.assert_allclose(drawn.discount, wanted, atol=0.06)
     np.testing.assert_allclose(jnp.mean(drawn.discount), wanted, atol=0.04)
-    assert set(np.unique(drawn.discount)) <= {0.0, 1.0}
 
 
 def test_fresh_error_is_of_rows_before_they_are_learned_from_and_chooses_the_elites():

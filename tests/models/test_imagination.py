@@ -103,6 +103,16 @@ def test_rollouts_branch_from_the_batch_and_never_pass_an_end():
   assert metrics["imagined_length"] == 8.0
 
 
+def test_an_end_is_drawn_with_its_probability():
+  """A model that goes on with probability .7: rows hold zeros and ones, in that share."""
+  known = counting(ends_at=99)
+  model = known._replace(sample=lambda *args: known.sample(*args)._replace(discount=jnp.full(len(args[1]), 0.7)))
+  found, metrics = rows_of(model, at_zero(4_000), horizon=2, real_share=0.0)
+  assert set(np.unique(found.discount)) == {0.0, 1.0}
+  np.testing.assert_allclose(np.mean(found.discount), 0.7, atol=0.03)
+  np.testing.assert_allclose(metrics["imagined_ended"], 0.3, atol=0.03)
+
+
 def test_a_share_of_the_rows_stays_real_and_may_be_traced():
   found, _ = rows_of(counting(ends_at=99), at_zero(40), horizon=2, real_share=0.25)
   assert int(jnp.sum(found.reward == -5.0)) == 10

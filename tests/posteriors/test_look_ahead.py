@@ -101,6 +101,25 @@ def test_after_an_end_nothing_counts():
     np.testing.assert_allclose(metrics["q"], 3.0, rtol=1e-6)
 
 
+def test_the_gradient_sees_what_leads_to_an_end():
+  """Each step pays 1 and is survived with a probability that the action decides; Q is 0, so that it ends in nothing."""
+  outcome = lambda obs, action, key: (obs, jnp.ones(()), jax.nn.sigmoid(action[0]))  # noqa: E731
+  found = {}
+  for name, model in (
+    ("decided", outcome),
+    ("constant", lambda obs, action, key: (obs, jnp.ones(()), jnp.full((), 0.5))),
+  ):
+    made = design(2)
+    nothing = lambda params, obs, action: jnp.zeros(action.shape[:-1])  # noqa: E731
+    made = made._replace(model=models.known(model), value=made.value._replace(q=nothing))
+    step = made.posterior.step(made)
+    params = made.posterior.init(jax.random.key(0))
+    new, _, _ = step.step(params, step.init(params), batch(2_000), jax.random.key(1))
+    found[name] = np.abs(params["actor"]["gain"] - new["actor"]["gain"]).max()
+  assert found["constant"] < 1e-6
+  assert found["decided"] > 0.02
+
+
 def test_bad_arguments():
   for wrong in (-1, 1.5, True):
     with pytest.raises(ValueError, match="look_ahead is a number of steps, 0 for none"):

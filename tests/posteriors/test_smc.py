@@ -227,6 +227,28 @@ def test_an_end_freezes_a_weight_and_the_last_step_keeps_its_own():
   assert jnp.std(found.log_weight) > 0.1
 
 
+@pytest.mark.parametrize(("target", "differ"), [("variational", 0.0), ("optimistic", 10.0)])
+def test_a_plan_weighs_by_the_probability_of_an_end_and_not_by_luck(target, differ):
+  """Going on with probability .5 and V = 10: the variational weight is that of 5 in every particle, without noise."""
+
+  def still(design, params, carry, obs, key):
+    return jnp.zeros((len(obs), 1)), carry, {"log_prob": jnp.zeros(len(obs))}
+
+  design, _ = regulator("variational")
+  model = models.known(lambda obs, action, key: (obs, jnp.zeros(()), jnp.full((), 0.5)))
+  planner = posteriors.smc(
+    proposing(still),
+    particles=64,
+    horizon=1,
+    gamma=1.0,
+    infer=True,
+    value=lambda design, params, obs, key: jnp.full(len(obs), 10.0),
+    target=target,
+  )
+  found = planner.particles(design._replace(model=model), {}, batch_of(jnp.zeros((2, 2))), jax.random.key(0))
+  np.testing.assert_allclose(jnp.ptp(found.log_weight, axis=0), differ, rtol=1e-4, atol=1e-5)
+
+
 def test_acting_records_what_planning_did():
   design, value = regulator("variational")
   planner = posteriors.smc(proposing(wide), particles=128, horizon=4, gamma=1.0, value=value)

@@ -156,8 +156,7 @@ def ensemble(
 
   def outcome(params: Params, obs: Array, prediction: tuple[Array, Array, Array], key: Key) -> Outcome:
     mean, spread, logit = prediction
-    noise_key, end_key = jax.random.split(key)
-    x = mean + jnp.exp(0.5 * spread) * jax.random.normal(noise_key, mean.shape, mean.dtype)
+    x = mean + jnp.exp(0.5 * spread) * jax.random.normal(key, mean.shape, mean.dtype)
     both = normalize.invert(params[scale_group], x)
     next_obs = obs + both[..., :-1] if difference else both[..., :-1]
     if NORMALIZER in params:  # as scaled observations are
@@ -167,7 +166,7 @@ def ensemble(
     elif ends == "never":
       discount = jnp.ones_like(logit)
     else:
-      discount = jax.random.bernoulli(end_key, jax.nn.sigmoid(logit)).astype(mean.dtype)
+      discount = jax.nn.sigmoid(logit)
     return Outcome(next_obs, both[..., -1], discount)
 
   def sample(params: Params, obs: Observation, action: Array, key: Key, member: Array | None = None) -> Outcome:

@@ -72,9 +72,10 @@ def imagined(
     def advance(state: Any, inputs: Any) -> tuple[Any, Any]:
       obs, carry, age = state
       step_key, branch = inputs
-      act_key, model_key = jax.random.split(step_key)
+      act_key, model_key, end_key = jax.random.split(step_key, 3)
       action, carry, _ = design.posterior.act(design, params, carry, obs, act_key)
-      next_obs, reward, discount = model.sample(params, obs, action, model_key, None)
+      next_obs, reward, survival = model.sample(params, obs, action, model_key, None)
+      discount = jax.random.bernoulli(end_key, survival).astype(reward.dtype)
       row = Transition(obs, action, reward, discount, next_obs, jnp.zeros_like(reward), {})
       age = age + 1
       anew = (discount == 0.0) | (age >= length)

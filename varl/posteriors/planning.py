@@ -135,14 +135,15 @@ def smc(
     def advance(state: Any, inputs: tuple[Key, Array]) -> tuple[Any, Array]:
       at, now, alive, log_weight, first, root, root_log_prob, lineage, resampled = state
       step_key, index = inputs
-      act_key, model_key, draws_key, choose_key, next_key = jax.random.split(step_key, 5)
+      act_key, model_key, end_key, draws_key, choose_key, next_key = jax.random.split(step_key, 6)
       rows = at.reshape(-1, at.shape[-1])
       action, log_proposal = propose(design, params, rows, act_key)
       log_prior = design.prior.log_prob(params, rows, action[None])[0]
-      next_obs, reward, discount = model.sample(params, rows, action, model_key, None)
+      next_obs, reward, survival = model.sample(params, rows, action, model_key, None)
+      goes_on = jax.random.bernoulli(end_key, survival)
       if target == "optimistic":
         following = v(next_obs, next_key)
-        ahead = reward_scale * reward + gamma * discount * following
+        ahead = reward_scale * reward + gamma * goes_on * following
       else:
         drawn = model.draws(params, rows, action, draws_key)
         both = v(jnp.concatenate([next_obs[None], drawn.next_obs]), next_key)
@@ -152,7 +153,7 @@ def smc(
       change = gained / alpha + (log_prior - log_proposal).reshape(particles, count)
       log_weight = log_weight + jnp.where(alive, change, 0.0)
       first = jnp.where(index == 0, gained, first)
-      alive = alive & (discount.reshape(particles, count) > 0.0)
+      alive = alive & goes_on.reshape(particles, count)
       action = action.reshape(particles, count, *action.shape[1:])
       root = jax.tree.map(lambda old, new: jnp.where(index == 0, new, old), root, action)
       root_log_prob = jnp.where(index == 0, log_proposal.reshape(particles, count), root_log_prob)
