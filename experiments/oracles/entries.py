@@ -177,8 +177,8 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   "mbpo": with_models({**GAUSSIAN, **FIXED, "rollout": 2}),
   "smcp": with_models({**GAUSSIAN, **FIXED, **PLAN}, updates=8_000),
   "svg": with_models({**GAUSSIAN, **FIXED, "max_grad_norm": 1.0}),
-  "svg_mpo": with_models({**IMPROVED, "samples": 4}, **HARD, updates=6_000),
-  "smc_mpo": with_models({**IMPROVED, **PLAN}, **HARD, updates=6_000),
+  "svg_mpo": with_models({**IMPROVED, "samples": 2, "look_ahead": 2}, **HARD, updates=4_000),
+  "smc_mpo": with_models({**IMPROVED, **PLAN}, **HARD, updates=4_000),
   "ppo": (
     linear_gaussian(
       {**ON_POLICY, "max_grad_norm": 1.0, "temperature": 0.3, "standardise": False},
