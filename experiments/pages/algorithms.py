@@ -27,6 +27,10 @@ def snippets() -> dict[str, str]:
       lines = [line[1:] for line in oracles.summary(name, exact[name])]
       parts += ["Against exact answers ([all](../oracles.md)):\n", table(oracles.HEAD[1:], lines)]
       commands.append(exact[name]["command"])
-    parts += ["Reproduce:\n", shell("\n".join(dict.fromkeys(commands)))]
+    missing = [what for what, there in (("a learning curve", body), ("exact answers", name in exact)) if not there]
+    if missing:
+      parts.append(f"Not recorded yet: {' and '.join(missing)}.\n")
+    if commands:
+      parts += ["Reproduce:\n", shell("\n".join(dict.fromkeys(commands)))]
     found[name] = "\n".join(parts)
   return found
