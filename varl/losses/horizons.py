@@ -17,7 +17,7 @@ def inverse_variance_weights(variance: Array) -> Array:
   Returns:
     `[H, ...]`, its sum over the first axis 1; a constant.
 
-  Reference: Buckman et al. 2018, 1807.01675, Eq. 8.
+  Reference: Buckman et al. 2018, 1807.01675, section 3.
   """
   tiny = jnp.finfo(variance.dtype).tiny
   return jax.lax.stop_gradient(jax.nn.softmax(-jnp.log(jnp.maximum(variance, tiny)), axis=0))

@@ -45,7 +45,7 @@ def direct(
 
   With `look_ahead` H > 0 it descends through the design's model, whose draws are reparameterised as well: in place of
   Q(s, a) stands its H-step expansion under the policy, differentiated along the whole way (SVG(H), 1510.09142, section
-  4.2):
+  4):
 
     Q_H(s, a) = c r + γ m (Q_{H-1}(s', a') - α log_ratio'),   a' ~ π(·|s'),   Q_0 = Q
 

@@ -23,7 +23,7 @@ class Expansion(NamedTuple):
 
 
 def mve(horizon: int) -> Expansion:
-  """The target of the longest horizon: model-based value expansion (Feinberg et al. 2018, 1803.00101, Eq. 3).
+  """The target of the longest horizon: model-based value expansion (Feinberg et al. 2018, 1803.00101).
 
     V_H(s') = E[Σ_{k<H} γ^k D_k (c r_k - α log_ratio_k) + γ^H D_H V̄(s_H)],   s_0 = s',  D_k = m_0 ... m_{k-1}
 
@@ -36,7 +36,7 @@ def mve(horizon: int) -> Expansion:
 
 
 def steve(horizon: int) -> Expansion:
-  """All horizons up to H by their inverse variances: stochastic ensemble value expansion (1807.01675, Eq. 6-8).
+  """All horizons up to H by their inverse variances: stochastic ensemble value expansion (1807.01675, section 3).
 
     V(s') = Σ_{h <= H} w_h V_h(s'),   w_h ∝ 1/σ_h²,   σ_h² over all members of the model and of the critic ensemble
 
