@@ -162,8 +162,7 @@ def test_the_model_learns_from_real_rows_and_the_others_from_imagined_ones():
   assert {"model_error", "model_fresh_error", "model_spread", "model_variance", "imagined_ended"} <= metrics.keys()
 
 
-@pytest.mark.parametrize("planned", [False, True])
-@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize(("planned", "x64"), [(False, True), (True, False)])
 def test_it_runs_in_the_loop(planned, x64):
   """Learned model, imagined rows or planned actions: finite, in one dtype, the same from the same key."""
   with jax.enable_x64(x64), jax.debug_nans(True):
