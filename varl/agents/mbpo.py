@@ -45,8 +45,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None, model: Model 
   positive(config, "rollout", whole=True)
   positive(config, "grow_over", zero=True)
   unit_interval(config, "real_share")
-  if model is None:
-    model = components.model(spec, config, components.policy_head(spec, config))
+  model = components.model(spec, config, model)
   at_once = isinstance(config.grow_over, int) and config.grow_over == 0
   return Design(
     *axes,

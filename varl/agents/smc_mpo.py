@@ -45,8 +45,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None, model: Model 
   """
   components.check(config)
   components.check_budget(config, "particles")
-  if model is None:
-    model = components.model(spec, config, components.policy_head(spec, config))
+  model = components.model(spec, config, model)
   proposal = posteriors.acting_by_prior(posteriors.boltzmann())
   posterior = components.planning(spec, config, proposal, infer=True)
   return components.following(spec, config, posterior, model=model)._replace(axis=axis)

@@ -28,8 +28,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None, model: Model 
     ValueError: a hyper-parameter out of range, or a policy that does not fit the action space.
   """
   prior, policy, value, temperature = components.soft(spec, config)
-  if model is None:
-    model = components.model(spec, config, components.policy_head(spec, config))
+  model = components.model(spec, config, model)
   return Design(prior, components.planning(spec, config, policy), value, temperature, axis, model=model)
 
 

@@ -58,8 +58,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None, model: Model 
     look_ahead=int(config.look_ahead),
     expansion=None if expand is None else expand(int(config.expand_over)),
   )
-  if model is None:
-    model = components.model(spec, config, components.policy_head(spec, config))
+  model = components.model(spec, config, model)
   temperature = components.temperature(spec, config, -config.entropy_per_dimension * spec.action_size)
   return Design(*axes, temperature, axis, model=model)
 

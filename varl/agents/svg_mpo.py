@@ -51,8 +51,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None, model: Model 
   _, posterior = components.parametric(
     spec, config, head, samples=config.samples, look_ahead=int(config.look_ahead), group="improved"
   )
-  if model is None:
-    model = components.model(spec, config, head)
+  model = components.model(spec, config, model)
   made = components.following(spec, config, posteriors.acting_by_prior(posterior), model=model)
   return made._replace(axis=axis)
 

@@ -17,29 +17,33 @@ from varl.components.configs import (
   check,
   structural,
 )
+from varl.components.improvement import (
+  check_budget,
+  following,
+  improvement,
+  kl_temperature,
+  learned_prior,
+  multiplier,
+)
 from varl.components.parts import (
   Make,
   actor_critic,
-  check_budget,
   critic,
-  following,
   head,
-  improvement,
-  kl_temperature,
   lambda_value,
-  learned_prior,
   maker,
-  model,
-  multiplier,
   network,
   optimizer,
   parametric,
-  planning,
   policy_gradient,
   policy_head,
   q_value,
   soft,
   temperature,
+)
+from varl.components.worlds import (
+  model,
+  planning,
 )
 
 __all__ = [

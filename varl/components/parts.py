@@ -5,24 +5,20 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import jax
 import optax
 
-from varl import models, networks, optimizers, policies, posteriors, priors, temperatures, values
+from varl import networks, optimizers, policies, posteriors, priors, temperatures, values
 from varl.checks import positive, unit_interval
 from varl.components.configs import (
   HeadConfig,
-  ModelConfig,
   OnPolicyConfig,
-  PlanConfig,
   PolicyConfig,
   SoftConfig,
   check,
 )
 from varl.design import agent
-from varl.duals import Dual, dual
-from varl.models.ensemble import inputs_of, outputs_of
-from varl.types import Agent, Array, Design, Key, Model, Observation, Params, Posterior, Prior, Spec, Temperature, Value
+from varl.duals import dual
+from varl.types import Agent, Array, Design, Posterior, Prior, Spec, Temperature, Value
 
 _HEADS = {
   "tanh_gaussian": policies.tanh_gaussian,
@@ -208,52 +204,6 @@ def soft(spec: Spec, config: SoftConfig, *, look_ahead: int = 0) -> tuple[Prior,
   )
 
 
-def model(spec: Spec, config: ModelConfig, policy: policies.Head) -> Model:
-  """`models.ensemble` as a `ModelConfig` says, its activation SiLU.
-
-  Raises:
-    ValueError: a field out of range.
-  """
-  members, elites = int(config.members), int(config.elites)
-  return models.ensemble(
-    spec,
-    networks.mlp(inputs_of(spec), outputs_of(spec), hidden=config.model_hidden, activation="silu"),
-    optimizer(config, config.model_learning_rate, weight_decay=config.weight_decay),
-    members=members,
-    elites=elites or None,
-    execute=policy.execute,
-    ends=config.model_ends,
-  )
-
-
-def planning(spec: Spec, config: PlanConfig, policy: Posterior, **options: Any) -> Posterior:
-  """`posteriors.smc` as a `PlanConfig` says, proposing from `policy`; `options` are its remaining arguments.
-
-  The value of a state under discrete actions is summed over all of them, α log Σ_a p(a|s) exp(Q(s, a)/α).
-  """
-  own: Any = config
-
-  def every_action(design: Design, params: Params, obs: Observation, key: Key) -> Array:
-    del key
-    action = policies.every_action(spec.action_size, obs.shape[:-1])
-    alpha = design.temperature.value(params)
-    q = design.value.q(params, obs, action)
-    return alpha * jax.nn.logsumexp(q / alpha + design.prior.log_prob(params, obs, action), axis=0)
-
-  return posteriors.smc(
-    policy,
-    particles=int(config.particles),
-    horizon=int(config.horizon),
-    gamma=own.gamma,
-    reward_scale=own.reward_scale,
-    target=config.target,
-    resample_below=config.resample_below,
-    value_samples=int(config.value_samples),
-    value=every_action if spec.discrete else None,
-    **options,
-  )
-
-
 def parametric(
   spec: Spec, config: Any, policy: policies.Head, *, samples: int = 1, look_ahead: int = 0, group: str = "actor"
 ) -> tuple[networks.Network, Posterior]:
@@ -265,43 +215,6 @@ def parametric(
   return acting, posteriors.direct(
     acting, policy, optimizer(config), samples=samples, look_ahead=look_ahead, group=group, **own
   )
-
-
-def learned_prior(spec: Spec, config: Any, policy: policies.Head, **options: Any) -> Prior:
-  """`priors.learned` within the trust region of a `TrustRegionConfig`; `options` are its remaining arguments."""
-  if config.per_dimension and config.policy == "full_gaussian" and not spec.discrete:
-    raise ValueError("a full covariance has no budget a dimension: full_gaussian needs per_dimension=False")
-  shape = (spec.action_size,) if config.per_dimension else ()
-
-  def bound(part: str, shape: tuple[int, ...]) -> priors.Bound:
-    initial, budget = getattr(config, f"initial_{part}_multiplier"), getattr(config, f"epsilon_{part}")
-    return priors.Bound(multiplier(initial, shape), budget)
-
-  if spec.discrete:
-    bounds = {"policy": bound("policy", ())}
-  else:
-    bounds = {part: bound(part, shape) for part in ("mean", "covariance")}
-  return priors.learned(
-    actor(spec, config, policy),
-    policy,
-    optimizer(config),
-    bounds,
-    optimizers.adam(config.dual_learning_rate),
-    target_every=config.target_every,
-    **options,
-  )
-
-
-def kl_temperature(config: Any) -> Temperature:
-  """`temperatures.kl_budget` of the Config's `epsilon`, `initial_temperature` and `dual_learning_rate`."""
-  return temperatures.kl_budget(
-    multiplier(config.initial_temperature), optimizers.adam(config.dual_learning_rate), config.epsilon
-  )
-
-
-def multiplier(initial: Any, shape: tuple[int, ...] = ()) -> Dual:
-  """A dual variable as MPO's papers have it: softplus, and never quite zero."""
-  return dual(initial, shape=shape, transform="softplus", floor=1e-8)
 
 
 def lambda_value(spec: Spec, config: OnPolicyConfig, *, updates: int = 1, **options: Any) -> Value:
@@ -360,89 +273,6 @@ def policy_gradient(
   )
   of_policy = priors.uniform(policy) if prior is None else prior(acting_network, policy)
   return Design(of_policy, posterior, lambda_value(spec, config, regularised=regularised), temperature, axis)
-
-
-def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
-  """The design of an `ImprovementConfig` and `TrustRegionConfig`: a learned prior that follows its own improvement.
-
-  Raises:
-    ValueError: a field out of range, choices that do not go together, or a policy that does not fit the action space.
-  """
-  check(config)
-  positive(config, "action_penalty", zero=True)
-  unit_interval(config, "lam")
-  for name, allowed in (
-    ("inference", ("sampled", "parametric")),
-    ("weights", ("boltzmann", "rank")),
-    ("correction", ("none", "retrace", "n_step")),
-  ):
-    if getattr(config, name) not in allowed:
-      raise ValueError(f"{name} is one of {', '.join(allowed)}; got {getattr(config, name)!r}")
-  policy = policy_head(spec, config)
-  if config.weights == "boltzmann" and config.inference == "sampled" and not spec.discrete:
-    check_budget(config, "samples")
-  if config.weights == "rank" and (spec.discrete or config.inference == "parametric"):
-    raise ValueError("ranks weigh sampled, continuous actions: weights='rank' needs inference='sampled'")
-  penalised = not isinstance(config.action_penalty, int | float) or config.action_penalty > 0
-  if penalised and (spec.discrete or config.policy == "tanh_gaussian"):
-    raise ValueError("actions of this policy are never out of bounds: action_penalty must be 0")
-  if config.inference == "parametric":
-    posterior = parametric(spec, config, policy, samples=config.samples, group="improved")[1]
-  elif spec.discrete:
-    posterior = posteriors.softmax(policy)
-  elif config.weights == "rank":
-    posterior = posteriors.ranked(samples=config.samples)
-  else:
-    posterior = posteriors.boltzmann(samples=config.samples)
-  correction = None
-  if config.correction == "retrace":
-    correction = values.retrace(config.sequence, config.lam)
-  elif config.correction == "n_step":
-    correction = values.n_step(config.sequence)
-  made = following(spec, config, posteriors.acting_by_prior(posterior), correction=correction)
-  if penalised:
-    made = made._replace(value=values.out_of_bounds_penalty(made.value, config.action_penalty))
-  if config.weights == "rank":
-    made = made._replace(temperature=temperatures.fixed(0.0))
-  return made._replace(axis=axis)
-
-
-def following(
-  spec: Spec, config: Any, posterior: Posterior, *, correction: Any = None, model: Model | None = None
-) -> Design:
-  """The design of a `BudgetConfig` and `TrustRegionConfig` in which a learned prior follows that posterior.
-
-  The value is the prior's, without the price of divergence; the temperature is the multiplier of the E-step's budget.
-
-  Args:
-    spec: the environment's sizes.
-    config: the algorithm's.
-    posterior: the E-step, which also acts.
-    correction: of the value's targets, as in `values.q_value`.
-    model: of the world, where the posterior reads it.
-  """
-  policy = policy_head(spec, config)
-  value = q_value(
-    spec,
-    config,
-    policy,
-    regularised=False,
-    target_every=config.target_every,
-    evaluates=priors.every_action(policy) if spec.discrete else priors.samples(config.samples),
-    correction=correction,
-  )
-  prior = learned_prior(spec, config, policy, tau=config.tau)
-  return Design(prior, posterior, value, kl_temperature(config), model=model)
-
-
-def check_budget(config: Any, count: str) -> None:
-  """Raises ValueError where weights of so many samples, the Config's field `count`, cannot diverge by its `epsilon`."""
-  samples = getattr(config, count)
-  if isinstance(config.epsilon, int | float) and config.epsilon >= math.log(samples):
-    raise ValueError(
-      f"epsilon must be below log {count} = {math.log(samples):.6g}, the largest divergence that weights of "
-      f"{samples} samples can have; got {config.epsilon}"
-    )
 
 
 def temperature(spec: Spec, config: Any, target: Any) -> Temperature:
