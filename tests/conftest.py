@@ -65,6 +65,8 @@ def small(module, **fields):
   sizes = {"hidden": (8,), "model_hidden": (8,), "members": 2}
   if issubclass(module.Config, components.PlanConfig):
     sizes |= {"particles": 4, "horizon": 2, "value_samples": 2}
+  if issubclass(module.Config, components.CorrectionConfig):
+    sizes |= {"correction": "sample", "correction_hidden": (8,), "correction_warm_up": 0}
   known = {field.name for field in dataclasses.fields(module.Config)}
   return module.Config(**{name: value for name, value in sizes.items() if name in known} | fields)
 

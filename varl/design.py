@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from varl import checks, normalize
 from varl.normalize import NORMALIZER
 from varl.policies import Head
-from varl.step import IMAGINE_STREAM, POSTERIOR_STREAM, SIDE, copy, joint, replace, share, stream_key
+from varl.step import IMAGINE_STREAM, POSTERIOR_STREAM, REWARD_STREAM, SIDE, copy, joint, replace, share, stream_key
 from varl.types import (
   Agent,
   AgentState,
@@ -26,6 +26,7 @@ from varl.types import (
   Params,
   Posterior,
   Prior,
+  Reward,
   Spec,
   Temperature,
   Term,
@@ -37,7 +38,7 @@ from varl.types import (
 OBSERVED = "observed"
 """The parameter group of an on-policy agent's moments of all frames so far, which scale from the next rollout on."""
 
-Axis = TypeVar("Axis", Prior, Posterior, Value, Temperature, Model)
+Axis = TypeVar("Axis", Prior, Posterior, Value, Temperature, Model, Reward)
 
 
 def scaled(params: Params, obs: Observation) -> Observation:
@@ -69,7 +70,8 @@ def with_term(
   observations are scaled, and on several devices the rows of one, over which its mean is taken.
 
   Args:
-    axis: a prior, posterior, value, temperature or model that learns by a gradient step; it takes any number of terms.
+    axis: a prior, posterior, value, temperature, model or reward that learns by a gradient step; it takes any number
+      of terms.
     loss: `(params, batch, key) -> (scalar, metrics)`.
     name: of the term.
     weight: w; a number, or an array that may be traced. A concrete 0 leaves the term out of the sum; it is reported
@@ -139,19 +141,32 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
   on_policy = design.value.prepare is not None and not design.value.sequence
   axes: dict[str, Any] = {name: getattr(design, name) for name in ("value", "posterior", "prior", "temperature")}
   steps = [axis.step(design) for axis in axes.values() if axis.step is not None]
-  model = design.model
+  model, reward = design.model, design.reward
 
   def draw(params: Params, batch: Batch, key: Key) -> Any:
     return design.posterior.draw(design, params, batch, key)
 
+  def pay(params: Params, batch: Batch, key: Key) -> Batch:
+    """The batch with what the design's reward says now."""
+    return batch if reward is None else batch._replace(reward=reward.value(design, params, batch, key))
+
   update_all = share(POSTERIOR_STREAM, draw, joint(*steps))
-  if model is not None:
-    if model.imagine is not None:
-      imagine: Any = model.imagine
-      update_all = replace(IMAGINE_STREAM, lambda params, batch, key: imagine(design, params, batch, key), update_all)
-    if model.step is not None:
-      update_all = joint(update_all, model.step(design))
-    axes["model"] = model
+  if reward is not None:
+    update_all = replace(REWARD_STREAM, lambda params, batch, key: (pay(params, batch, key), {}), update_all)
+  imagine: Any = None if model is None else model.imagine
+
+  def imagined(params: Params, batch: Batch, key: Key) -> tuple[Batch, Metrics]:
+    made: Any = batch.extras[IMAGINE_STREAM]
+    return made
+
+  if imagine is not None:
+    update_all = replace(IMAGINE_STREAM, imagined, update_all)
+  beside: dict[str, Any] = {name: part for name, part in (("model", model), ("reward", reward)) if part is not None}
+  axes |= beside
+  # These learn from real rows and the environment's reward.
+  update_all = joint(update_all, *(part.step(design) for part in beside.values() if part.step is not None))
+  if imagine is not None:  # once for all that read them
+    update_all = share(IMAGINE_STREAM, lambda params, batch, key: imagine(design, params, batch, key), update_all)
 
   def init(key: Key) -> AgentState:
     checks.key(key)
@@ -211,13 +226,15 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
       group = OBSERVED if on_policy else NORMALIZER
       moments = normalize.update(params[group], transitions.obs, valid, axis=design.axis)
       params = {**params, group: moments}
-    if model is not None and model.observe is not None:
-      params = model.observe(params, scale_batch(params, transitions), valid, design.axis)
+    for part in beside.values():
+      if part.observe is not None:
+        params = part.observe(params, scale_batch(params, transitions), valid, design.axis)
     return state._replace(params=jax.lax.stop_gradient(params)) if params is not state.params else state
 
   def extend(params: Params, transitions: Transition, key: Key) -> Extras:
     """What the value makes of transitions that follow one another, their observations scaled."""
     value_prepare: Any = design.value.prepare
+    transitions = pay(params, transitions, stream_key(key, REWARD_STREAM))
     extras: Extras = jax.lax.stop_gradient(value_prepare(design, params, transitions, key))
     return extras
 

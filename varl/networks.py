@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from varl.types import Array, ArrayTree, Key
+from varl.types import Array, ArrayTree, Key, Observation, Spec
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   "relu": nn.relu,
@@ -150,3 +150,25 @@ def action_out(network: Network) -> Critic:
     return jnp.sum(jnp.where(chosen > 0, q, 0.0), axis=-1)
 
   return Critic(network.init, apply)
+
+
+def state_action(spec: Spec, execute: Callable[[Array], Array]) -> Callable[[Observation, Array], Array]:
+  """What models and classifiers of transitions see: `(obs [..., o], raw action) -> [..., o + d]`.
+
+  Args:
+    spec: the environment's sizes; a discrete action becomes one-hot, of d = its number of actions.
+    execute: raw action -> executed action.
+
+  Raises:
+    ValueError: at the call, actions of the other kind.
+  """
+
+  def joined(obs: Observation, action: Array) -> Array:
+    if jnp.issubdtype(action.dtype, jnp.integer) != spec.discrete:
+      kinds = ("discrete", "continuous") if spec.discrete else ("continuous", "discrete")
+      raise ValueError(f"the model is of {kinds[0]} actions, got {kinds[1]} ones: {action.dtype}{list(action.shape)}")
+    executed = execute(action)
+    executed = jax.nn.one_hot(executed, spec.action_size, dtype=obs.dtype) if spec.discrete else executed
+    return jnp.concatenate([obs, executed], axis=-1)
+
+  return joined

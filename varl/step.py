@@ -26,7 +26,13 @@ POSTERIOR_STREAM = "posterior"
 draw."""
 
 IMAGINE_STREAM = "imagine"
-"""The noise stream of imagined rows."""
+"""The noise stream of imagined rows, and where among a real batch's extras they are: (rows, metrics)."""
+
+IMAGINED = "imagined"
+"""Which rows of a batch are a model's, among its extras: 1 there, 0 for a real one."""
+
+REWARD_STREAM = "reward"
+"""The noise stream of a reward that relabels a batch."""
 
 SIDE = "side"
 """Where among a batch's extras its `types.SideBatch` is; also the noise stream that it is drawn with."""

@@ -288,6 +288,28 @@ class Model(NamedTuple):
   members: int = 1
 
 
+class Reward(NamedTuple):
+  """What is paid in place of, or on top of, the environment's reward.
+
+  Value, posterior, prior and temperature learn from rows that pay what it says at that moment. Its own step, and the
+  model's, see the environment's reward.
+
+  Attributes:
+    init: `key -> params`, its own groups; {} where it learns nothing.
+    value: `(design, params, batch, key) -> reward` of the batch's rows, `[B]` or `[T, B]`, in the environment's units.
+      A row of a model is marked by `batch.extras["imagined"]`, 1 there and 0 for a real one; without it all are real.
+    step: `design -> TrainStep` on real rows; where the model imagines, it finds the imagined ones of the same update
+      as `batch.extras["imagine"][0]`. None where it learns nothing.
+    observe: `(params, transitions, valid, axis) -> params`, of each fresh rollout `[T, B]` before it is learned from;
+      None where nothing is kept of it.
+  """
+
+  init: Callable[[Key], Params]
+  value: Callable[[Design, Params, Batch, Key], Array]
+  step: Callable[[Design], TrainStep] | None = None
+  observe: Callable[[Params, Transition, Array, str | None], Params] | None = None
+
+
 class Design(NamedTuple):
   """A variational reinforcement-learning algorithm: one choice on each of the four axes, and what stands beside them.
 
@@ -296,6 +318,7 @@ class Design(NamedTuple):
     axis: the mapped axis (one of `shard_map`) over which the steps average gradients; None on a single device.
     terms: what an axis' step hands to its gradient steps: `varl.with_term` fills it for one axis; else empty.
     model: what the world is believed to do, for posteriors and values that look ahead; None without one.
+    reward: what is paid in place of the environment's reward; None: that.
   """
 
   prior: Prior
@@ -305,6 +328,7 @@ class Design(NamedTuple):
   axis: str | None = None
   terms: tuple[Term, ...] = ()
   model: Model | None = None
+  reward: Reward | None = None
 
 
 class AgentState(NamedTuple):

@@ -86,9 +86,10 @@ def test_a_page_has_its_sections_in_order(name):
   design = section(name, "Design")
   axes = [row[0] for row in rows(design, "axis")]
   assert axes[:4] == ["prior", "posterior", "value", "temperature"]
-  assert axes[4:] == (
-    [] if not issubclass(agents.load(name).Config, components.ModelConfig) else ["model", "rows"][: len(axes) - 4]
-  )
+  beside = {"model": components.ModelConfig, "rows": components.ModelConfig, "reward": components.CorrectionConfig}
+  assert all(issubclass(agents.load(name).Config, beside[axis]) for axis in axes[4:])
+  assert axes[4:] == [axis for axis in beside if axis in axes]
+  assert ("model" in axes) == issubclass(agents.load(name).Config, components.ModelConfig)
   assert all(re.search(r"\]\(\.\./\.\./varl/[\w/]+\.py\)", row[2]) for row in rows(design, "axis"))
   assert re.search(r"^\$\$[^$]+\$\$$", design, re.MULTILINE)
 
@@ -241,8 +242,9 @@ def variants(module):
 
 def reported(module, env, change):
   """The names of the metrics that the agent's update reports; None where the algorithm refuses the configuration."""
+  words = {name: value for name, value in dataclasses.asdict(module.Config()).items() if isinstance(value, str)}
   try:
-    agent = module.make(spec(env), small(module, **change))
+    agent = module.make(spec(env), small(module, **words | change))
   except ValueError:
     return None
 

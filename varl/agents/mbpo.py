@@ -1,7 +1,8 @@
 """Model-based policy optimisation: soft actor-critic on imagined rows (Janner et al. 2019, 1906.08253).
 
 prior uniform × posterior direct (discrete: enumerated) × value regularised × temperature by an entropy target, beside a
-learned model from whose short rollouts they learn.
+learned model from whose short rollouts they learn; optionally a reward that charges for the model's error (Eysenbach
+et al. 2020, 2006.13916).
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from varl.types import Array, Design, Model, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(components.ModelConfig, components.SoftConfig):
+class Config(components.CorrectionConfig, components.ModelConfig, components.SoftConfig):
   """Hyper-parameters of model-based policy optimisation, beside those of the configs that it extends.
 
   Attributes:
@@ -56,6 +57,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None, model: Model 
       schedule=None if at_once else _growing(config.rollout, config.grow_over),
       real_share=config.real_share,
     ),
+    reward=components.correction(spec, config),
   )
 
 

@@ -3,6 +3,7 @@
 from varl.components.configs import (
   BudgetConfig,
   Config,
+  CorrectionConfig,
   CriticConfig,
   GradientConfig,
   HeadConfig,
@@ -42,6 +43,7 @@ from varl.components.parts import (
   temperature,
 )
 from varl.components.worlds import (
+  correction,
   model,
   planning,
 )
@@ -49,6 +51,7 @@ from varl.components.worlds import (
 __all__ = [
   "BudgetConfig",
   "Config",
+  "CorrectionConfig",
   "CriticConfig",
   "GradientConfig",
   "HeadConfig",
@@ -64,6 +67,7 @@ __all__ = [
   "actor_critic",
   "check",
   "check_budget",
+  "correction",
   "critic",
   "following",
   "head",

@@ -156,6 +156,27 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class CorrectionConfig:
+  """What an error of the model costs on imagined rows: `rewards.log_ratio`.
+
+  Attributes:
+    correction: "none", "sample" (log p/q of each imagined row) or "divergence" (KL(q ‖ p), over the model's draws).
+    correction_weight: its weight in reward per nat; None: the temperature, as the bound has it.
+    correction_clip: log p/q is held within ± this.
+    correction_noise: deviation of the noise on the classifiers' inputs while they learn, at unit scale.
+    correction_warm_up: iterations of the loop before anything is paid for.
+    correction_hidden: the widths of the classifiers' hidden layers.
+  """
+
+  correction: str = "none"
+  correction_weight: float | None = None
+  correction_clip: float = 10.0
+  correction_noise: float = 1.0
+  correction_warm_up: int = 100
+  correction_hidden: tuple[int, ...] = (32,)
+
+
+@dataclasses.dataclass(frozen=True)
 class PlanConfig:
   """Sequential Monte Carlo planning: `posteriors.smc`.
 
@@ -237,7 +258,7 @@ class TrustRegionConfig:
   dual_learning_rate: float = 1e-2
 
 
-FREE = ("decay_updates", "grow_over", "start_updates")
+FREE = ("correction_warm_up", "decay_updates", "grow_over", "start_updates")
 """Whole numbers that are compared with counters, and shape nothing."""
 
 
@@ -258,7 +279,7 @@ def check(config: Any) -> None:
     value = getattr(config, name)
     if hasattr(value, "dtype") and not isinstance(value, numbers.Real):
       raise ValueError(f"{name} shapes the program, so it is a number of Python's or NumPy's and no array; got {value}")
-  for name in ("hidden", "value_hidden", "model_hidden"):
+  for name in ("hidden", "value_hidden", "model_hidden", "correction_hidden"):
     widths = getattr(config, name, ())
     if widths is not None and not (isinstance(widths, tuple | list) and all(_is_width(width) for width in widths)):
       raise ValueError(f"{name} is a tuple of the layers' widths, such as (256, 256), got {widths!r}")
@@ -281,6 +302,13 @@ def check(config: Any) -> None:
     positive(config, "elites", whole=True, zero=True)
     positive(config, "model_learning_rate")
     positive(config, "weight_decay", zero=True)
+  if isinstance(config, CorrectionConfig):
+    if config.correction not in ("none", "sample", "divergence"):
+      raise ValueError(f"correction is none, sample or divergence, got {config.correction!r}")
+    positive(config, "correction_clip")
+    positive(config, "correction_noise", "correction_warm_up", zero=True)
+    if config.correction_weight is not None:
+      positive(config, "correction_weight")
   if isinstance(config, PlanConfig):
     positive(config, "particles", "horizon", "value_samples", whole=True)
     unit_interval(config, "resample_below")

@@ -4,11 +4,11 @@ from typing import Any
 
 import jax
 
-from varl import models, networks, policies, posteriors
-from varl.components.configs import PlanConfig
+from varl import models, networks, policies, posteriors, rewards
+from varl.components.configs import CorrectionConfig, PlanConfig
 from varl.components.parts import optimizer, policy_head
 from varl.models.ensemble import inputs_of, outputs_of
-from varl.types import Array, Design, Key, Model, Observation, Params, Posterior, Spec
+from varl.types import Array, Design, Key, Model, Observation, Params, Posterior, Reward, Spec
 
 
 def model(spec: Spec, config: Any, given: Model | None = None) -> Model:
@@ -28,6 +28,31 @@ def model(spec: Spec, config: Any, given: Model | None = None) -> Model:
     elites=elites or None,
     execute=policy_head(spec, config).execute,
     ends=config.model_ends,
+  )
+
+
+def correction(spec: Spec, config: CorrectionConfig) -> Reward | None:
+  """`rewards.log_ratio` as a `CorrectionConfig` says; None without one."""
+  own: Any = config
+  if own.correction == "none":
+    return None
+  pair = spec.observation_size + spec.action_size
+
+  def classifier(inputs: int) -> networks.Network:
+    return networks.mlp(inputs, 1, hidden=own.correction_hidden)
+
+  return rewards.log_ratio(
+    spec,
+    classifier(pair + spec.observation_size),
+    classifier(pair),
+    optimizer(own),
+    execute=policy_head(spec, own).execute,
+    form=own.correction,
+    weight=own.correction_weight,
+    reward_scale=own.reward_scale,
+    clip=own.correction_clip,
+    noise=own.correction_noise,
+    warm_up=own.correction_warm_up,
   )
 
 

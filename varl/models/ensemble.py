@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from varl import losses, normalize, policies
-from varl.networks import Network
+from varl.networks import Network, state_action
 from varl.normalize import NORMALIZER
 from varl.step import descend
 from varl.types import (
@@ -124,13 +124,7 @@ def ensemble(
       fresh_group: {"error": jnp.zeros(members), "rollouts": jnp.zeros((), jnp.int32)},
     }
 
-  def inputs(obs: Observation, action: Array) -> Array:
-    if jnp.issubdtype(action.dtype, jnp.integer) != spec.discrete:
-      kinds = ("discrete", "continuous") if spec.discrete else ("continuous", "discrete")
-      raise ValueError(f"the model is of {kinds[0]} actions, got {kinds[1]} ones: {action.dtype}{list(action.shape)}")
-    executed = execute(action)
-    executed = jax.nn.one_hot(executed, spec.action_size, dtype=obs.dtype) if spec.discrete else executed
-    return jnp.concatenate([obs, executed], axis=-1)
+  inputs = state_action(spec, execute)
 
   def predict(own: Any, x: Array) -> tuple[Array, Array, Array]:
     """(mean, log σ², logit) of each member at its own rows `[E, ..., inputs]`."""

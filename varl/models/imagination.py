@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from varl.step import SIDE
+from varl.step import IMAGINED, SIDE
 from varl.types import Array, Batch, Design, Key, Metrics, Model, Params, Transition
 
 Schedule = Callable[[Array], Array | float]
@@ -37,8 +37,9 @@ def imagined(
     group: the parameter group that counts fresh rollouts, for a schedule.
 
   Returns:
-    A Model with `imagine`. Its metrics: `imagined_ended`, the share of imagined steps that the model ends an episode
-    after; `imagined_reward`, their mean reward; `imagined_length`, the present length.
+    A Model with `imagine`, whose rows are marked by `batch.extras["imagined"]`. Its metrics: `imagined_ended`, the
+    share of imagined steps that the model ends an episode after; `imagined_reward`, their mean reward;
+    `imagined_length`, the present length.
 
   Raises:
     ValueError: a horizon below 1, or a share outside [0, 1].
@@ -91,7 +92,7 @@ def imagined(
       lambda own, new: jnp.where(_like(real, own), own, new.astype(own.dtype)), batch._replace(extras={}), made
     )
     side = {SIDE: batch.extras[SIDE]} if SIDE in batch.extras else {}
-    return mixed._replace(extras=side), {
+    return mixed._replace(extras={IMAGINED: 1.0 - real.astype(made.reward.dtype), **side}), {
       "imagined_ended": jnp.mean(1.0 - made.discount),
       "imagined_reward": jnp.mean(made.reward),
       "imagined_length": length.astype(made.reward.dtype),
