@@ -64,7 +64,7 @@ def log_ratio(
   Raises:
     ValueError: an unknown form; a clip, noise or warm-up out of range; in `varl.agent`, a design that imagines nothing.
 
-  Reference: Eysenbach et al. 2020, 2006.13916, Eq. 4 and section 4.3 (two classifiers, noise on their inputs).
+  Reference: Eysenbach et al. 2020, 2006.13916, section 4: the reward, its two classifiers, and the noise on their inputs.
   """
   if form not in FORMS:
     raise ValueError(f"form is one of {', '.join(FORMS)}; got {form!r}")

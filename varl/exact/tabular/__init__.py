@@ -5,8 +5,18 @@ goes through `jit`, `vmap` (over processes and temperatures) and `grad`. Argumen
 """
 
 from varl.exact.tabular.em import EM, expectation_maximisation
+from varl.exact.tabular.exploration import (
+  Belief,
+  Exploration,
+  belief,
+  drawn_process,
+  expected_process,
+  explore,
+  learn,
+)
 from varl.exact.tabular.mdp import MDP, arrivals, at_successors, dense, expected, log_expected, mdp, transition_matrix
 from varl.exact.tabular.messages import Messages, elbo, log_evidence, message_passing
+from varl.exact.tabular.optimism import OptimisticModel, corrected_problem, optimistic_model
 from varl.exact.tabular.planning import PlanningLimit, planning_limit
 from varl.exact.tabular.problems import chain, gridworld, lottery, random_mdp
 from varl.exact.tabular.values import (
@@ -23,26 +33,36 @@ from varl.exact.tabular.values import (
 __all__ = [
   "EM",
   "MDP",
+  "Belief",
   "Evaluation",
+  "Exploration",
   "HardSolution",
   "Messages",
+  "OptimisticModel",
   "PlanningLimit",
   "SoftSolution",
   "arrivals",
   "at_successors",
+  "belief",
   "chain",
+  "corrected_problem",
   "dense",
+  "drawn_process",
   "elbo",
   "expectation_maximisation",
   "expected",
+  "expected_process",
+  "explore",
   "greedy",
   "gridworld",
   "hard_value_iteration",
+  "learn",
   "log_evidence",
   "log_expected",
   "lottery",
   "mdp",
   "message_passing",
+  "optimistic_model",
   "planning_limit",
   "policy_evaluation",
   "random_mdp",
