@@ -117,7 +117,7 @@ def world(target):
     following = jnp.array([obs[0] + 0.5 * action[0] + noise, obs[1] + 1.0])
     return following, -0.5 * (obs[0] ** 2 + 0.2 * action[0] ** 2), jnp.ones(())
 
-  def both(params, obs, action, key):  # V is quadratic: two points of the noise give its expectation
+  def both(params, obs, action, key, member):  # V is quadratic: two points of the noise give its expectation
     found = [jax.vmap(lambda o, a, w=w: outcome(o, a, None, w))(obs, action) for w in (NOISE, -NOISE)]
     return Outcome(*jax.tree.map(lambda *x: jnp.stack(x), *found))
 

@@ -64,7 +64,7 @@ def small(module, **fields):
   """The algorithm's Config with networks, ensembles and plans as small as they come, and these fields."""
   sizes = {"hidden": (8,), "model_hidden": (8,), "members": 2}
   if issubclass(module.Config, components.PlanConfig):
-    sizes |= {"particles": 4, "horizon": 2, "value_samples": 2}
+    sizes |= {"particles": 4, "horizon": 2, "value_samples": 2, "thompson": True}
   if issubclass(module.Config, components.CorrectionConfig):
     sizes |= {"correction": "sample", "correction_hidden": (8,), "correction_warm_up": 0}
   known = {field.name for field in dataclasses.fields(module.Config)}

@@ -265,8 +265,8 @@ class Model(NamedTuple):
     init: `key -> params`, its own groups; {} where it is known.
     sample: `(params, obs [..., o], action [..., d], key, member) -> Outcome`, one draw a row, reparameterised where the
       model is learned. `member`: integers `[...]`, the belief of each row; None: drawn anew.
-    draws: `(params, obs, action, key) -> Outcome` with a leading axis: independent draws a row, one of each member,
-      for expectations over what may follow.
+    draws: `(params, obs, action, key, member) -> Outcome` with a leading axis: independent draws a row, one of each
+      member or all of the row's own, for expectations over what may follow.
     log_prob: `(params, batch) -> [B]`, log q of the batch's outcomes; None where the model has no density at hand.
     step: `design -> TrainStep` on real rows, the model's term of the bound; None where it is known.
     observe: `(params, transitions, valid, axis) -> params`, of each fresh rollout `[T, B]` before it is learned from;
@@ -279,7 +279,7 @@ class Model(NamedTuple):
 
   init: Callable[[Key], Params]
   sample: Callable[[Params, Observation, Array, Key, Array | None], Outcome]
-  draws: Callable[[Params, Observation, Array, Key], Outcome]
+  draws: Callable[[Params, Observation, Array, Key, Array | None], Outcome]
   log_prob: Callable[[Params, Batch], Array] | None = None
   step: Callable[[Design], TrainStep] | None = None
   observe: Callable[[Params, Transition, Array, str | None], Params] | None = None

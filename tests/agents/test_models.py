@@ -79,4 +79,6 @@ def test_a_planner_needs_a_model_and_says_how_to_give_one():
   design = smcp.design(spec(POINTS), small(smcp))._replace(model=None)
   agent = varl.agent(design, spec(POINTS), components.policy_head(spec(POINTS), small(smcp)))
   with pytest.raises(ValueError, match=r"planning needs a model: design._replace\(model=models"):
-    jax.eval_shape(lambda: agent.act(agent.init(jax.random.key(0)).params, (), np.zeros((2, 4)), jax.random.key(0)))
+    jax.eval_shape(
+      lambda: agent.act(agent.init(jax.random.key(0)).params, agent.carry(2), np.zeros((2, 4)), jax.random.key(0))
+    )

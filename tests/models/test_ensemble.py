@@ -141,6 +141,10 @@ def test_a_draw_has_the_members_moments_and_gradients():
   assert several.next_obs.shape == (3, n, 3)
   assert several.discount.shape == (3, n)
   np.testing.assert_allclose(np.mean(several.reward, 1), mean[:, 0, 3], atol=4 * np.sqrt(variance[:, 0, 3].max() / n))
+  own = model.draws(params, *many, jax.random.key(7), jnp.full(n, 2))
+  assert own.next_obs.shape == (3, n, 3)
+  np.testing.assert_allclose(own.reward.mean(), mean[2, 0, 3], atol=4 * np.sqrt(variance[2, 0, 3] / (3 * n)))
+  assert abs(np.corrcoef(own.reward[0], own.reward[1])[0, 1]) < 0.1  # independent draws
   slope = jax.jacobian(lambda a, key: model.sample(params, obs[None], a[None], key, jnp.zeros(1, int)).next_obs[0])
   slopes = jax.vmap(slope, (None, 0))(action, jax.random.split(jax.random.key(0), 2000))
   # The deviation's own slope is of mean 0 over the noise.

@@ -46,7 +46,7 @@ def regulator(target):
     following = jnp.array([obs[0] + 0.5 * action[0] + noise, obs[1] + 1.0])
     return following, -0.5 * (obs[0] ** 2 + 0.2 * action[0] ** 2), jnp.ones(())
 
-  def draws(params, obs, action, key):
+  def draws(params, obs, action, key, member):
     both = [jax.vmap(lambda o, a, w=w: outcome(o, a, None, w))(obs, action) for w in (NOISE, -NOISE)]
     return Outcome(*jax.tree.map(lambda *x: jnp.stack(x), *both))
 
@@ -153,7 +153,7 @@ def test_root_actions_are_the_limit_of_a_noisy_process(target):
       jnp.append(jax.nn.one_hot(to, states), obs[-1] + 1), m.reward[state, action], 1.0 - m.terminal[to].astype(float),
     )  # fmt: skip
 
-  def draws(params, obs, action, key):
+  def draws(params, obs, action, key, member):
     found = [jax.vmap(functools.partial(outcome, which=i))(obs, action) for i in range(4)]
     return Outcome(*jax.tree.map(lambda *x: jnp.stack(x), *found))
 
@@ -315,3 +315,54 @@ def test_bad_designs():
     posteriors.smc(silent, value=value).act(design, {}, (), obs, jax.random.key(0))
   with pytest.raises(ValueError, match="without memory"):
     posteriors.smc(proposing(wide)._replace(carry=lambda batch: jnp.zeros(batch)))
+
+
+# One belief an episode
+
+
+def test_an_episode_is_planned_through_by_one_member():
+  """Two beliefs: one pays for actions to the right, the other for those to the left."""
+
+  def outcome(obs, action, member):
+    return Outcome(obs, 8.0 * jnp.where(member == 0, 1.0, -1.0) * action[..., 0], jnp.ones(obs.shape[:-1]))
+
+  def sample(params, obs, action, key, member):
+    drawn = jax.random.randint(key, obs.shape[:-1], 0, 2)
+    return outcome(obs, action, drawn if member is None else member)
+
+  def draws(params, obs, action, key, member):
+    return jax.tree.map(
+      lambda *x: jnp.stack(x), *(outcome(obs, action, i if member is None else member) for i in (0, 1))
+    )
+
+  model = models.known(lambda obs, action, key: None)._replace(sample=sample, draws=draws, members=2)
+  design = Design(priors.fixed(HEAD, standard_normal()), None, None, temperatures.fixed(1.0), model=model)
+
+  def planner(thompson):
+    return posteriors.smc(
+      proposing(wide),
+      particles=64,
+      horizon=1,
+      value=lambda design, params, obs, key: jnp.zeros(len(obs)),
+      thompson=thompson,
+    )
+
+  held, obs = planner(True), jnp.zeros((400, 2))
+  carry = held.carry(400)
+  signs = []
+  for seed in range(3):
+    action, carry, _ = held.act(design, {}, carry, obs, jax.random.key(seed))
+    assert set(np.unique(carry)) == {0, 1}
+    signs.append(np.sign(action[:, 0]))
+    assert np.mean(signs[-1] == 1 - 2 * np.asarray(carry)) > 0.98
+  assert np.mean(signs[0] == signs[2]) > 0.96  # the member is kept
+  assert 0.4 < np.mean(carry) < 0.6
+  begun = carry.at[:200].set(held.carry(200))  # as the loop does where episodes end
+  _, after, _ = held.act(design, {}, begun, obs, jax.random.key(9))
+  np.testing.assert_array_equal(after[200:], carry[200:])
+  assert 0.3 < np.mean(after[:200] != carry[:200]) < 0.7
+  assert planner(False).carry(3) == ()
+  # The mean of both beliefs pays for nothing: without a member, plans are the proposal.
+  action, _, _ = planner(False).act(design, {}, (), obs, jax.random.key(0))
+  assert abs(np.mean(np.sign(action))) < 0.15
+  assert held.mode(design, {}, carry, obs, jax.random.key(0))[1] is carry

@@ -37,7 +37,7 @@ def given_rows(rows=None, draws=None):
   return Model(
     init=lambda key: {},
     sample=lambda params, obs, action, key, member: Outcome(obs, obs[..., 0], obs[..., 0]),
-    draws=lambda params, obs, action, key: Outcome(draws(obs, action), None, None),
+    draws=lambda params, obs, action, key, member: Outcome(draws(obs, action), None, None),
     imagine=lambda design, params, batch, key: (rows, {}),
   )
 

@@ -187,6 +187,7 @@ class PlanConfig:
     resample_below: particles are resampled where the effective number falls below this share of N.
     value_samples: proposals by which the value of each state that a particle reaches is estimated; discrete actions
       are all used.
+    thompson: whether an episode is acted through by one member of the model, drawn at its start.
   """
 
   particles: int = 32
@@ -194,6 +195,7 @@ class PlanConfig:
   target: str = "variational"
   resample_below: float = 0.5
   value_samples: int = 8
+  thompson: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,6 +79,7 @@ def planning(spec: Spec, config: PlanConfig, policy: Posterior, **options: Any) 
     target=config.target,
     resample_below=config.resample_below,
     value_samples=int(config.value_samples),
+    thompson=bool(config.thompson),
     value=every_action if spec.discrete else None,
     **options,
   )

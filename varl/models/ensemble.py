@@ -136,6 +136,15 @@ def ensemble(
   def everywhere(own: Any, x: Array) -> tuple[Array, Array, Array]:
     return predict(own, jnp.broadcast_to(x, (_count(own), *x.shape)))
 
+  def of_member(own: Any, x: Array, member: Array) -> tuple[Array, Array, Array]:
+    index = jnp.broadcast_to(member % _count(own), x.shape[:-1])
+
+    def row(y: Array) -> Array:
+      return jnp.take_along_axis(y, index.reshape(1, *index.shape, *(1,) * (y.ndim - 1 - index.ndim)), axis=0)[0]
+
+    mean, spread, logit = everywhere(own, x)
+    return row(mean), row(spread), row(logit)
+
   def targets(params: Params, rows: Transition) -> Array:
     following = rows.next_obs - rows.obs if difference else rows.next_obs
     both = jnp.concatenate([following, rows.reward[..., None]], axis=-1)
@@ -169,17 +178,15 @@ def ensemble(
     if member is None:
       prediction = _dealt(lambda rows: predict(own, rows), x, _count(own), deal_key)
     else:
-      index = jnp.broadcast_to(member % _count(own), x.shape[:-1])
-
-      def of_member(y: Array) -> Array:
-        return jnp.take_along_axis(y, index.reshape(1, *index.shape, *(1,) * (y.ndim - 1 - index.ndim)), axis=0)[0]
-
-      mean, spread, logit = everywhere(own, x)
-      prediction = (of_member(mean), of_member(spread), of_member(logit))
+      prediction = of_member(own, x, member)
     return outcome(params, obs, prediction, draw_key)
 
-  def draws(params: Params, obs: Observation, action: Array, key: Key) -> Outcome:
-    return outcome(params, obs, everywhere(chosen(params), inputs(obs, action)), key)
+  def draws(params: Params, obs: Observation, action: Array, key: Key, member: Array | None = None) -> Outcome:
+    own, x = chosen(params), inputs(obs, action)
+    if member is None:
+      return outcome(params, obs, everywhere(own, x), key)
+    prediction = of_member(own, x, member)
+    return jax.vmap(lambda key: outcome(params, obs, prediction, key))(jax.random.split(key, _count(own)))
 
   def log_prob(params: Params, batch: Batch) -> Array:
     own = params[group]

@@ -44,7 +44,8 @@ def known(outcome: OutcomeFn, *, execute: Callable[[Array], Array] = lambda acti
     next_obs, reward, discount = (x.reshape(*shape, *x.shape[1:]) for x in following)
     return Outcome(next_obs if moments is None else normalize.apply(moments, next_obs), reward, discount)
 
-  def several(params: Params, obs: Observation, action: Array, key: Key) -> Outcome:
+  def several(params: Params, obs: Observation, action: Array, key: Key, member: Array | None = None) -> Outcome:
+    del member
     return jax.vmap(lambda key: sample(params, obs, action, key))(jax.random.split(key, draws))
 
   return Model(lambda key: {}, sample, several)

@@ -30,6 +30,9 @@ TARGETS = ("variational", "optimistic")
 ValueFn = Callable[[Design, Params, Observation, Key], Array]
 """`(design, params, obs [rows, o], key) -> V [rows]`, in units of (scaled) return: the value that plans end in."""
 
+UNDRAWN = -1
+"""The carry of an episode whose member is not drawn yet."""
+
 RECORDED = ("plan_effective_samples", "plan_resamplings", "plan_weight_entropy", "plan_improvement")
 """What a planned action is stored with, one number a row; an update reports its batch's means."""
 
@@ -46,6 +49,7 @@ def smc(
   value_samples: int = 8,
   value: ValueFn | None = None,
   infer: bool = False,
+  thompson: bool = False,
 ) -> Posterior:
   """Acts by planning with the design's model; learns as `policy` does, which proposes (Piché et al. 2019).
 
@@ -78,6 +82,8 @@ def smc(
     value: V itself, where it is known; None: as above.
     infer: whether the particles at a batch's states are planned too: root actions with their weights, an E-step for a
       learned prior. Their log_ratio is log(N w), so the proposal has to be that prior (`acting_by_prior`).
+    thompson: whether `act` plans an episode through by one member of the model, drawn at its start and kept in the
+      carry (Thompson sampling): it tries what some belief holds for best. `mode` and `infer` plan with all members.
 
   Returns:
     A Posterior. `act` records `RECORDED`: the effective sample size at the end over N, resamplings, the entropy of the
@@ -89,7 +95,8 @@ def smc(
       policy with memory, or one that records no log_prob.
 
   Reference: Piché et al. 2019, "Probabilistic Planning with Sequential Monte Carlo methods", Algorithm 1, whose weight
-    is the third of `planning_limit`; discounts, ends and the two targets are of this library.
+    is the third of `planning_limit`; discounts, ends and the two targets are of this library. Thompson sampling by a
+    member of an ensemble: Osband et al. 2016, 1602.04621.
   """
   for name, count in {"particles": particles, "horizon": horizon, "value_samples": value_samples}.items():
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
@@ -119,10 +126,13 @@ def smc(
 
   worth = estimate if value is None else value
 
-  def plan(design: Design, params: Params, obs: Observation, key: Key) -> tuple[Particles, dict[str, Array]]:
+  def plan(
+    design: Design, params: Params, obs: Observation, key: Key, member: Array | None = None
+  ) -> tuple[Particles, dict[str, Array]]:
     """Root actions `[N, B, *]` with their weights, and `RECORDED` `[B]`."""
     model = _model(design)
     batch = obs.shape[:-1]
+    held = None if member is None else jnp.tile(member.reshape(-1), particles)
     states = jnp.broadcast_to(obs.reshape(-1, obs.shape[-1]), (particles, obs.size // obs.shape[-1], obs.shape[-1]))
     count = states.shape[1]
     alpha = design.temperature.value(params)
@@ -139,13 +149,13 @@ def smc(
       rows = at.reshape(-1, at.shape[-1])
       action, log_proposal = propose(design, params, rows, act_key)
       log_prior = design.prior.log_prob(params, rows, action[None])[0]
-      next_obs, reward, survival = model.sample(params, rows, action, model_key, None)
+      next_obs, reward, survival = model.sample(params, rows, action, model_key, held)
       goes_on = jax.random.bernoulli(end_key, survival)
       if target == "optimistic":
         following = v(next_obs, next_key)
         ahead = reward_scale * reward + gamma * goes_on * following
       else:
-        drawn = model.draws(params, rows, action, draws_key)
+        drawn = model.draws(params, rows, action, draws_key, held)
         both = v(jnp.concatenate([next_obs[None], drawn.next_obs]), next_key)
         following = both[0]
         ahead = jnp.mean(reward_scale * drawn.reward + gamma * drawn.discount * both[1:], axis=0)
@@ -198,8 +208,12 @@ def smc(
     return found, recorded | {name: x.reshape(particles, *batch) for name, x in of_roots.items()}
 
   def act(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    if thompson:
+      key, member_key = jax.random.split(key)
+      drawn = jax.random.randint(member_key, carry.shape, 0, _model(design).members, carry.dtype)
+      carry = jnp.where(carry == UNDRAWN, drawn, carry)
     plan_key, choose_key = jax.random.split(key)
-    found, recorded = plan(design, params, obs, plan_key)
+    found, recorded = plan(design, params, obs, plan_key, carry if thompson else None)
     index = jax.random.categorical(choose_key, found.log_weight, axis=0)
     return take(found.action, index), carry, {name: recorded[name] for name in RECORDED}
 
@@ -226,6 +240,8 @@ def smc(
     return own._replace(step=run)
 
   acting = policy._replace(act=act, mode=mode, step=step)
+  if thompson:
+    acting = acting._replace(carry=lambda batch: jnp.full(batch, UNDRAWN, jnp.int32))
   return acting._replace(particles=inferred, draw=inferred, evaluate=None) if infer else acting
 
 

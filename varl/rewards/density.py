@@ -64,7 +64,7 @@ def log_ratio(
   Raises:
     ValueError: an unknown form; a clip, noise or warm-up out of range; in `varl.agent`, a design that imagines nothing.
 
-  Reference: Eysenbach et al. 2020, 2006.13916, section 4: the reward, its two classifiers, and the noise on their inputs.
+  Reference: Eysenbach et al. 2020, 2006.13916, section 4: the reward, both classifiers, and the noise on their inputs.
   """
   if form not in FORMS:
     raise ValueError(f"form is one of {', '.join(FORMS)}; got {form!r}")
@@ -103,7 +103,7 @@ def log_ratio(
       paid = jnp.clip(ratio(params, seen(batch.obs, batch.action, batch.next_obs)), -clip, clip)
     else:
       model: Any = design.model
-      drawn = model.draws(params, batch.obs, batch.action, key).next_obs
+      drawn = model.draws(params, batch.obs, batch.action, key, None).next_obs
       each = jax.vmap(lambda next_obs: ratio(params, seen(batch.obs, batch.action, next_obs)))(drawn)
       paid = jnp.clip(jnp.mean(each, axis=0), -clip, 0.0)
     price = design.temperature.value(params) / reward_scale if weight is None else weight
