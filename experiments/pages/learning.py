@@ -5,6 +5,7 @@ from experiments.pages.read import RESULTS, Recorded, each, picture, runs, shell
 ENVIRONMENTS = {
   "inverted_pendulum": "The highest return is 1000. A run counts as solved at 950.",
   "cartpole": "gymnax' CartPole-v1. The highest return is 500. A run counts as solved at 475.",
+  "pendulum": "gymnax' Pendulum-v1. A run counts as solved at -200.",
   "inverted_double_pendulum": "The highest return is 9360.",
   "reacher": "",
   "halfcheetah": "A first look on a CPU: at this length most algorithms have not begun to learn. The settings of the runs differ; "

@@ -5,12 +5,14 @@ import json
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from experiments.claims import trust_region_bandits
+from experiments.claims import model_correction, trust_region_bandits
 from experiments.curves import learning_curves
 from experiments.peers import ppo, update_cost
 from varl.agents import iterative_sac, sac
+from varl.exact import linear_quadratic
 from varl.run import loggers
 
 # Multiplications
@@ -141,3 +143,23 @@ def test_a_plain_fit_narrows_before_it_arrives_and_a_decoupled_one_widens_first(
   else:
     assert 1.05 * std[0] < std.max()
     assert cost[-1] < 0.01 * cost[0]
+
+
+# A model that is wrong on purpose
+
+
+def test_the_exact_gain_of_a_corrected_problem_uses_the_broken_actuator_less():
+  gains = {weight: model_correction.exact(weight) for weight in (0.0, 0.1, 1.0)}
+  strong = [abs(gain[1, 0]) for gain in gains.values()]
+  assert strong[0] > 2 * strong[1] > 4 * strong[2]
+  worths = [model_correction.worth(gain) for gain in gains.values()]
+  best = linear_quadratic.hard(model_correction.REAL.problem(model_correction.GAMMA)).gain
+  assert worths[0] < worths[1] < worths[2] < model_correction.worth(np.asarray(best, np.float64))
+  # A quadratic price by quadrature: E_q[log q - log p] at one state and action.
+  obs, action, n = jnp.array([0.3, -0.2]), jnp.array([0.5, 0.7]), 200_000
+  keys = jax.random.split(jax.random.key(0), n)
+  drawn = jax.vmap(lambda key: model_correction.BELIEVED.outcome(obs, action, key)[0])(keys)
+  means = [env.A @ obs + env.B @ action for env in (model_correction.REAL, model_correction.BELIEVED)]
+  p, q = (-jnp.sum((drawn - mean) ** 2, axis=1) / (2 * model_correction.NOISE**2) for mean in means)
+  price = 0.5 * float(np.sum((means[0] - means[1]) ** 2)) / model_correction.NOISE**2
+  np.testing.assert_allclose(np.mean(q - p), price, rtol=0.02)
