@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 import rlax
+from conftest import transitions
 from jax.sharding import PartitionSpec as P
 
 from varl import duals, losses, posteriors, temperatures
@@ -140,6 +141,24 @@ def test_what_is_refused():
   for change in ({"share": 0.0}, {"epsilon": 0.0}, {"epsilon_mean": -1.0}, {"lam": 1.5}):
     with pytest.raises(ValueError, match=next(iter(change))):
       vmpo.make(Spec(3, 2), vmpo.Config(**change))
+
+
+def test_a_budget_that_so_few_rows_cannot_reach_is_refused_with_the_largest():
+  spec = Spec(4, 2)
+  batch = transitions(0, (8,), spec)
+  batch = batch._replace(extras={name: batch.reward for name in ("log_prob", "advantage", "value_target")})
+
+  def update(**given):
+    agent = vmpo.make(spec, vmpo.Config(hidden=(8,), **given))
+    jax.eval_shape(lambda: agent.update(agent.init(jax.random.key(0)), batch, jax.random.key(1)))
+
+  with pytest.raises(
+    ValueError, match=r"epsilon must be below log 4 = 1\.38629.* of a batch of 8; got 1\.4"
+  ):
+    update(epsilon=1.4)
+  with pytest.raises(ValueError, match=r"epsilon must be below log 2 = 0\.693147"):
+    update(epsilon=0.7, share=0.25)
+  update(epsilon=1.3)
 
 
 def test_the_likelihood_is_of_the_whole_policy_or_of_its_parts():

@@ -53,7 +53,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   head = components.policy_head(spec, config)
   return Design(
     components.learned_prior(spec, config, head, decoupled=config.decoupled),
-    posteriors.acting_by_prior(posteriors.taken(share=config.share)),
+    posteriors.acting_by_prior(posteriors.taken(share=config.share, budget=config.epsilon)),
     components.lambda_value(spec, config),
     components.kl_temperature(config),
     axis,

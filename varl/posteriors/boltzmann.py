@@ -1,5 +1,6 @@
 """Posteriors that are the Boltzmann policy of the value, without a network of their own: sampled and enumerated."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -168,7 +169,7 @@ def softmax(head: Head) -> Posterior:
   return Posterior(lambda key: {}, particles, draw, act, mode, lambda batch: ())
 
 
-def taken(*, share: float | Array = 0.5) -> Posterior:
+def taken(*, share: float | Array = 0.5, budget: float | Array | None = None) -> Posterior:
   """The Boltzmann policy of the advantages among the actions that were taken (V-MPO, 1909.12238, Eq. 3).
 
     ψ_b = softmax over the batch's top `share` of A_b/η, 0 for the others
@@ -179,12 +180,24 @@ def taken(*, share: float | Array = 0.5) -> Posterior:
 
   Args:
     share: of the batch that is followed.
+    budget: ε of the temperature, which weights of so few rows may be unable to reach; None: that is not looked at.
 
   Raises:
-    ValueError: a share outside (0, 1]; at the update, a batch without advantages.
+    ValueError: a share outside (0, 1]; at the update, a batch without advantages, or a concrete budget that its rows
+      cannot reach: η would fall without end.
   """
   if isinstance(share, int | float) and not 0.0 < share <= 1.0:
     raise ValueError(f"the share of rows that are followed lies in (0, 1], got {share}")
+
+  def check_budget(rows: int) -> None:
+    if not (isinstance(share, int | float) and isinstance(budget, int | float)):
+      return
+    kept = max(int(share * rows), 1)
+    if budget >= math.log(kept):
+      raise ValueError(
+        f"epsilon must be below log {kept} = {math.log(kept):.6g}, the largest divergence that weights of {kept} rows "
+        f"can have: a share of {share:g} of a batch of {rows}; got {budget:g}"
+      )
 
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
     shared: Any = batch.extras.get(POSTERIOR_STREAM)
@@ -193,6 +206,7 @@ def taken(*, share: float | Array = 0.5) -> Posterior:
     if "advantage" not in batch.extras:
       raise ValueError(f"no advantages in the batch's extras {sorted(batch.extras)}; use values.lambda_value")
     advantage, eta = batch.extras["advantage"], design.temperature.value(params)
+    check_budget(advantage.size * _members(design.axis))
     log_weight, log_count = losses.top_weights(advantage, eta, share=share, axis=design.axis)
     rows = jnp.log(float(advantage.size * _members(design.axis)))
     log_ratio = jnp.where(jnp.isfinite(log_weight), log_weight + log_count, 0.0)
