@@ -178,7 +178,8 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   "smcp": with_models({**GAUSSIAN, **FIXED, **PLAN}, updates=8_000),
   "svg": with_models({**GAUSSIAN, **FIXED, "max_grad_norm": 1.0}),
   "svg_mpo": with_models({**IMPROVED, "samples": 2, "look_ahead": 2}, **HARD, updates=4_000),
-  "smc_mpo": with_models({**IMPROVED, **PLAN}, **HARD, updates=4_000),
+  # An E-step plans in every state of the batch: a small one keeps it within minutes.
+  "smc_mpo": with_models({**IMPROVED, **PLAN, "value_samples": 4}, **HARD, updates=4_000, batch_size=32),
   "ppo": (
     linear_gaussian(
       {**ON_POLICY, "max_grad_norm": 1.0, "temperature": 0.3, "standardise": False},
