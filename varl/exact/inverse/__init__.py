@@ -36,6 +36,14 @@ from varl.exact.inverse.expert import (
   sample_demonstrations,
 )
 from varl.exact.inverse.fitting import Fit, fit
+from varl.exact.inverse.imitation import (
+  Imitation,
+  absorbing,
+  adversarial_fixed_point,
+  iq_learn,
+  optimal_logit,
+  payoff,
+)
 from varl.exact.inverse.likelihood import (
   expected_log_likelihood,
   gradient,
@@ -47,6 +55,9 @@ from varl.exact.inverse.likelihood import (
 __all__ = [
   "Demonstrations",
   "Fit",
+  "Imitation",
+  "absorbing",
+  "adversarial_fixed_point",
   "counts",
   "demonstrations",
   "empirical_feature_expectations",
@@ -54,8 +65,11 @@ __all__ = [
   "feature_expectations",
   "fit",
   "gradient",
+  "iq_learn",
   "log_likelihood",
   "occupancy",
+  "optimal_logit",
+  "payoff",
   "reward_gradient",
   "sample_demonstrations",
   "trajectory_log_likelihood",
