@@ -125,9 +125,9 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   ),
   "sql_discrete": (tabular_policy({**TABLE, "target_every": 1, "temperature": 0.3}),),
   "mpo": (
-    linear_gaussian(IMPROVED, **HARD, updates=6_000),
+    linear_gaussian(IMPROVED, **HARD, updates=4_000),
     linear_gaussian(
-      {**IMPROVED, "inference": "parametric"}, **HARD, updates=6_000, label=", parametric", in_short=False
+      {**IMPROVED, "inference": "parametric"}, **HARD, updates=4_000, label=", parametric", in_short=False
     ),
   ),
   "rerpi": (

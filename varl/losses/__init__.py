@@ -11,6 +11,13 @@ from varl.losses.actor_critic import (
 )
 from varl.losses.batches import batch_mean, batch_std
 from varl.losses.bellman import bellman_residual, residual_temperature
+from varl.losses.distributional import (
+  categorical_projection,
+  conditional_value_at_risk,
+  histogram_target,
+  padded_support,
+  quantile_loss,
+)
 from varl.losses.horizons import inverse_variance_weights
 from varl.losses.model import gaussian_loss, soft_bounds
 from varl.losses.mpo import rank_weights, temperature_dual, weighted_likelihood
@@ -25,19 +32,24 @@ __all__ = [
   "batch_std",
   "bellman_residual",
   "boltzmann_weights",
+  "categorical_projection",
   "clipped_ratio",
+  "conditional_value_at_risk",
   "discounted_target",
   "enumerated_value",
   "expected_divergence",
   "gaussian_loss",
+  "histogram_target",
   "importance_ratio",
   "importance_value",
   "inverse_variance_weights",
   "median_bandwidth",
   "moment_penalty",
   "munchausen_bonus",
+  "padded_support",
   "pessimistic",
   "policy_divergence",
+  "quantile_loss",
   "rank_weights",
   "raw_log_density",
   "rbf_kernel",
