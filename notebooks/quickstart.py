@@ -31,7 +31,10 @@ plt.rcParams.update({"figure.dpi": 80, "figure.figsize": (5, 3), "figure.constra
 # compiled program. Compiling takes most of the time here.
 
 # %%
-task = {"num_timesteps": 8_000, "num_envs": 8, "hidden": (32, 32), "learning_rate": 1e-3, "eval_every": 1_000}
+task = {
+  "num_timesteps": 6_000, "num_envs": 8, "hidden": (32, 32), "learning_rate": 1e-3, "eval_every": 1_000,
+  "replay_capacity": 6_000,
+}  # fmt: skip
 run = varl.train("sac", "point_mass", preset=False, warm_up=500, episode_length=100, **task)
 run.metrics[-1]["eval/episode_reward"]
 

@@ -33,12 +33,13 @@ SOFT_Q = {
 }
 
 # A first policy may drive an unstable problem far out; without a bound on its gradients the critic does not recover.
+# The covariance must not shrink before the gain is found: actions that are all alike do not tell how Q depends on them.
 IMPROVED = {
   **PAIR,
   "max_grad_norm": 1.0,
   "target_every": 1,
   "epsilon_mean": 0.05,
-  "epsilon_covariance": 1e-3,
+  "epsilon_covariance": 1e-5,
   "initial_mean_multiplier": 1.0,
   "initial_covariance_multiplier": 10.0,
   "dual_learning_rate": 2e-2,
@@ -131,8 +132,8 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
     ),
   ),
   "rerpi": (
-    linear_gaussian({**IMPROVED, "per_dimension": False}, **HARD, updates=6_000, in_short=False),
-    linear_gaussian({**IMPROVED, "per_dimension": False, "weights": "rank"}, **HARD, updates=6_000, label=", ranks"),
+    linear_gaussian({**IMPROVED, "per_dimension": False}, **HARD, updates=4_000, in_short=False),
+    linear_gaussian({**IMPROVED, "per_dimension": False, "weights": "rank"}, **HARD, updates=4_000, label=", ranks"),
   ),
   "vmpo": (
     linear_gaussian(

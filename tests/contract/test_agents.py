@@ -182,8 +182,15 @@ def test_the_first_policy_of_an_unbounded_action_space_is_the_same_in_every_stat
     np.testing.assert_allclose([near.mean(), near.std()], [0.0, getattr(config, "initial_std", 1.0)], atol=0.1)
 
 
-def test_it_runs_in_the_loop_and_repeats_bit_for_bit(case):
-  _, agent, env, *_ = case
+ALIKE = ("sac_v1", "virel", "sql_discrete", "rerpi", "reinforce", "maxent_pg", "erpg", "kl_pg", "svg_mpo", "smc_mpo")
+"""Their loop differs from another algorithm's by the losses alone; they run with `-m slow`."""
+
+
+@pytest.mark.parametrize(
+  "name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in agents.AGENTS]
+)
+def test_it_runs_in_the_loop_and_repeats_bit_for_bit(name):
+  agent, env = build(name)
   run = jax.jit(trainer(agent, env).run)
   with jax.debug_nans(True):  # a healthy run has no NaN, not even as a mean over no update or no episode
     state, metrics = run(jax.random.key(0))

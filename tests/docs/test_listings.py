@@ -15,7 +15,7 @@ PAGES = {
 
 
 def check_composed(scope):
-  assert np.asarray(scope["metrics"]["training/updates"]).sum() == (8_000 - 504) * 0.25
+  assert np.asarray(scope["metrics"]["training/updates"]).sum() == (4_000 - 504) * 0.25
   assert np.isfinite(np.asarray(scope["metrics"]["training/critic_loss"])).all()
   assert {"actor", "critic", "target_critic", "temperature"} == scope["state"].agent.params.keys()
 

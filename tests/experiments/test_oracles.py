@@ -27,7 +27,7 @@ def test_every_algorithm_has_an_oracle():
   assert all(ORACLES.values())
 
 
-QUICK = ("sac", "sql_discrete", "ppo", "mbpo")
+QUICK = ("sac", "sql_discrete", "ppo")
 """Algorithms whose short form is run at every commit; that of the others takes longer and is run with `-m slow`."""
 
 

@@ -162,20 +162,15 @@ def test_the_model_learns_from_real_rows_and_the_others_from_imagined_ones():
   assert {"model_error", "model_fresh_error", "model_spread", "model_variance", "imagined_ended"} <= metrics.keys()
 
 
-@pytest.mark.parametrize(("planned", "x64"), [(False, True), (True, False)])
-def test_it_runs_in_the_loop(planned, x64):
-  """Learned model, imagined rows or planned actions: finite, in one dtype, the same from the same key."""
-  with jax.enable_x64(x64), jax.debug_nans(True):
-    model = learned(elites=2)
-    design = design_with(model if planned else models.imagined(model, horizon=2))
-    if planned:
-      design = design._replace(posterior=varl.posteriors.smc(design.posterior, particles=4, horizon=2, value_samples=2))
+def test_it_runs_in_the_loop_in_double_precision():
+  """Learned model and imagined rows: finite, in one dtype, the same from the same key. The contract has the rest."""
+  with jax.enable_x64(True), jax.debug_nans(True):
+    design = design_with(models.imagined(learned(elites=2), horizon=2))
     run = jax.jit(trainer(agent(design, SPEC, HEAD), toys.PointMass()).run)
     state, metrics = run(jax.random.key(0))
     again, _ = run(jax.random.key(0))
   jax.tree.map(np.testing.assert_array_equal, state.agent.params, again.agent.params)
   floats = {x.dtype for x in jax.tree.leaves(state.agent) if jnp.issubdtype(x.dtype, jnp.floating)}
-  assert floats == {np.dtype("float64" if x64 else "float32")}
+  assert floats == {np.dtype("float64")}
   assert all(np.isfinite(value).all() for value in metrics.values())
-  wanted = {"training/plan_effective_samples", "training/plan_improvement"} if planned else {"training/imagined_reward"}
-  assert wanted <= metrics.keys()
+  assert "training/imagined_reward" in metrics
