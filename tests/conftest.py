@@ -61,8 +61,8 @@ class Steps:
 
 
 def small(module, **fields):
-  """The algorithm's Config with networks, ensembles and plans as small as they come, and these fields."""
-  sizes = {"hidden": (8,), "model_hidden": (8,), "members": 2}
+  """The algorithm's Config with networks, ensembles, plans and inner loops as small as they come, and these fields."""
+  sizes = {"hidden": (8,), "model_hidden": (8,), "members": 2, "conjugate_iterations": 3}
   if issubclass(module.Config, components.PlanConfig):
     sizes |= {"particles": 4, "horizon": 2, "value_samples": 2, "thompson": True}
   if issubclass(module.Config, components.CorrectionConfig):

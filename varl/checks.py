@@ -44,6 +44,25 @@ def unit_interval(config: Any, *names: str, lower_open: bool = False, upper_open
       raise ValueError(f"{name} lies in {interval}, got {value!r}")
 
 
+def reachable(epsilon: Any, count: int, *, name: str, of: str) -> None:
+  """Checks that weights of so many samples can diverge by ε from equal ones: at most by log count.
+
+  Args:
+    epsilon: ε in nats; a traced array or None passes.
+    count: how many there are.
+    name: of the count, in the message.
+    of: what they are, in the message.
+
+  Raises:
+    ValueError: they cannot.
+  """
+  if isinstance(epsilon, int | float) and epsilon >= math.log(count):
+    raise ValueError(
+      f"epsilon must be below log {name} = {math.log(count):.6g}, the largest divergence that weights of {of} can "
+      f"have; got {epsilon}"
+    )
+
+
 def key(value: Any) -> None:
   """Checks that a value is one typed key, of any generator.
 

@@ -147,8 +147,15 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     return design.posterior.draw(design, params, batch, key)
 
   def pay(params: Params, batch: Batch, key: Key) -> Batch:
-    """The batch with what the design's reward says now."""
-    return batch if reward is None else batch._replace(reward=reward.value(design, params, batch, key))
+    """The batch, and the side batch with it, with what the design's reward says now."""
+    if reward is None:
+      return batch
+    side: Any = batch.extras.get(SIDE)
+    if side is not None:
+      key, side_key = jax.random.split(key)
+      side = side._replace(rows=pay(params, side.rows, side_key))
+      batch = batch._replace(extras={**batch.extras, SIDE: side})
+    return batch._replace(reward=reward.value(design, params, batch, key))
 
   update_all = share(POSTERIOR_STREAM, draw, joint(*steps))
   if reward is not None:

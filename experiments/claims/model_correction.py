@@ -16,13 +16,13 @@ interval over seeds (Student's t). Writes `experiments/results/model_correction.
 import argparse
 import json
 import pathlib
-import statistics
 from typing import Any
 
 import jax
 import numpy as np
 
 import varl
+from experiments.claims.iterative_inference import interval
 from varl import components, models
 from varl.agents import mbpo
 from varl.envs import spec
@@ -40,8 +40,6 @@ FORMS: dict[str, tuple[str, float]] = {
   "sample, w = 10 α": ("sample", 10 * ALPHA),
 }
 """(form, weight in reward per nat)."""
-STUDENT = {4: 2.776}
-"""The 97.5 % quantile, by degrees of freedom."""
 UPDATES = 8_000
 
 
@@ -116,8 +114,7 @@ def main() -> None:
   plain = body["forms"]["none"]["returns"]
   for form in list(FORMS)[1:]:
     gained = [a - b for a, b in zip(body["forms"][form]["returns"], plain, strict=True)]
-    half = STUDENT[len(seeds) - 1] * statistics.stdev(gained) / len(seeds) ** 0.5
-    body["forms"][form]["gained"] = {"mean": statistics.mean(gained), "half_width": half}
+    body["forms"][form]["gained"] = interval(gained)
     print(form, body["forms"][form]["gained"])
   RESULT.write_text(json.dumps(body | doctor.device_summary(), indent=1) + "\n")
 

@@ -152,7 +152,9 @@ def test_a_budget_that_so_few_rows_cannot_reach_is_refused_with_the_largest():
     agent = vmpo.make(spec, vmpo.Config(hidden=(8,), **given))
     jax.eval_shape(lambda: agent.update(agent.init(jax.random.key(0)), batch, jax.random.key(1)))
 
-  with pytest.raises(ValueError, match=r"epsilon must be below log 4 = 1\.38629.* of a batch of 8; got 1\.4"):
+  with pytest.raises(
+    ValueError, match=r"epsilon must be below log 4 = 1\.38629.* share of 0\.5 of a batch of 8.*got 1\.4"
+  ):
     update(epsilon=1.4)
   with pytest.raises(ValueError, match=r"epsilon must be below log 2 = 0\.693147"):
     update(epsilon=0.7, share=0.25)

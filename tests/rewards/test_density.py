@@ -11,9 +11,9 @@ from conftest import prepared, transitions
 
 import varl
 from varl import components, networks, rewards
-from varl.agents import mbpo, mpo, ppo, sac
-from varl.step import IMAGINE_STREAM, IMAGINED
-from varl.types import Design, Model, Outcome, Reward, Spec, Temperature, Transition
+from varl.agents import beta_virel, mbpo, mpo, ppo, sac
+from varl.step import IMAGINE_STREAM, IMAGINED, SIDE
+from varl.types import Design, Model, Outcome, Reward, SideBatch, Spec, Temperature, Transition
 
 SPEC = Spec(observation_size=1, action_size=1, bounded=False)
 ALPHA = 0.5
@@ -226,7 +226,9 @@ def doubled(seen=None):
   return Reward(lambda key: {"seen": jnp.zeros(())}, lambda design, params, batch, key: 2.0 * batch.reward + 1.0, step)
 
 
-@pytest.mark.parametrize(("module", "options"), [(sac, {}), (ppo, {}), (mpo, {"correction": "retrace", "sequence": 4})])
+@pytest.mark.parametrize(
+  ("module", "options"), [(sac, {}), (beta_virel, {}), (ppo, {}), (mpo, {"correction": "retrace", "sequence": 4})]
+)
 def test_a_design_learns_from_what_its_reward_pays_and_the_reward_from_the_environments(module, options):
   spec = Spec(4, 2)
   config = module.Config(hidden=(8,), **options)
@@ -236,6 +238,8 @@ def test_a_design_learns_from_what_its_reward_pays_and_the_reward_from_the_envir
   if paid.sequence:
     batch = batch._replace(extras={"log_prob": jnp.zeros((4, 4))})
   richer = batch._replace(reward=2.0 * batch.reward + 1.0)
+  if paid.side_batch:
+    batch, richer = (x._replace(extras={SIDE: SideBatch(x, jnp.int32(16))}) for x in (batch, richer))
   start, key = paid.init(jax.random.key(0)), jax.random.key(1)
   wanted_start = start._replace(params={name: x for name, x in start.params.items() if name != "seen"})
   if paid.on_policy:

@@ -307,10 +307,8 @@ def check(config: Any) -> None:
   if isinstance(config, CorrectionConfig):
     if config.correction not in ("none", "sample", "divergence"):
       raise ValueError(f"correction is none, sample or divergence, got {config.correction!r}")
-    positive(config, "correction_clip")
+    positive(config, "correction_clip", "correction_weight")
     positive(config, "correction_noise", "correction_warm_up", zero=True)
-    if config.correction_weight is not None:
-      positive(config, "correction_weight")
   if isinstance(config, PlanConfig):
     positive(config, "particles", "horizon", "value_samples", whole=True)
     unit_interval(config, "resample_below")

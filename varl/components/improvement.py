@@ -1,10 +1,9 @@
 """Designs whose learned prior follows its own improvement, as the Configs describe them: MPO and its kin."""
 
-import math
 from typing import Any
 
 from varl import optimizers, policies, posteriors, priors, temperatures, values
-from varl.checks import positive, unit_interval
+from varl.checks import positive, reachable, unit_interval
 from varl.components.configs import check
 from varl.components.parts import actor, optimizer, parametric, policy_head, q_value
 from varl.duals import Dual, dual
@@ -87,11 +86,7 @@ def following(
 def check_budget(config: Any, count: str) -> None:
   """Raises ValueError where weights of so many samples, the Config's field `count`, cannot diverge by its `epsilon`."""
   samples = getattr(config, count)
-  if isinstance(config.epsilon, int | float) and config.epsilon >= math.log(samples):
-    raise ValueError(
-      f"epsilon must be below log {count} = {math.log(samples):.6g}, the largest divergence that weights of "
-      f"{samples} samples can have; got {config.epsilon}"
-    )
+  reachable(config.epsilon, samples, name=count, of=f"{samples} samples")
 
 
 def learned_prior(spec: Spec, config: Any, policy: policies.Head, **options: Any) -> Prior:

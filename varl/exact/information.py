@@ -118,10 +118,7 @@ def empowerment(m: MDP, *, steps: int = 1, tolerance: float | None = None) -> Ca
     raise ValueError(
       f"the channel of {actions} ** {steps} sequences from {states} states has {size:,} entries; at most {LARGEST:,}"
     )
-  transition = dense(m).transition
-  stay = jnp.eye(states, dtype=transition.dtype)[:, None, :]
-  transition = jnp.where(m.terminal[:, None, None], stay, transition)
-  channel = transition
+  channel = transition = dense(m).transition
   for _ in range(steps - 1):
     channel = jnp.einsum("sau,ubt->sabt", channel, transition, precision=jax.lax.Precision.HIGHEST)
     channel = channel.reshape(states, -1, states)

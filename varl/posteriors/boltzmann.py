@@ -1,6 +1,5 @@
 """Posteriors that are the Boltzmann policy of the value, without a network of their own: sampled and enumerated."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from varl import losses, policies
+from varl.checks import reachable
 from varl.policies import Head
 from varl.step import POSTERIOR_STREAM
 from varl.types import Array, Batch, Carry, Design, Extras, Key, Observation, Params, Particles, Posterior
@@ -189,16 +189,6 @@ def taken(*, share: float | Array = 0.5, budget: float | Array | None = None) ->
   if isinstance(share, int | float) and not 0.0 < share <= 1.0:
     raise ValueError(f"the share of rows that are followed lies in (0, 1], got {share}")
 
-  def check_budget(rows: int) -> None:
-    if not (isinstance(share, int | float) and isinstance(budget, int | float)):
-      return
-    kept = max(int(share * rows), 1)
-    if budget >= math.log(kept):
-      raise ValueError(
-        f"epsilon must be below log {kept} = {math.log(kept):.6g}, the largest divergence that weights of {kept} rows "
-        f"can have: a share of {share:g} of a batch of {rows}; got {budget:g}"
-      )
-
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
     shared: Any = batch.extras.get(POSTERIOR_STREAM)
     if shared is not None:
@@ -206,11 +196,13 @@ def taken(*, share: float | Array = 0.5, budget: float | Array | None = None) ->
     if "advantage" not in batch.extras:
       raise ValueError(f"no advantages in the batch's extras {sorted(batch.extras)}; use values.lambda_value")
     advantage, eta = batch.extras["advantage"], design.temperature.value(params)
-    check_budget(advantage.size * _members(design.axis))
+    rows = advantage.size * _members(design.axis)
+    if isinstance(share, int | float):
+      kept = max(int(share * rows), 1)
+      reachable(budget, kept, name=f"{kept}", of=f"{kept} rows (a share of {share:g} of a batch of {rows})")
     log_weight, log_count = losses.top_weights(advantage, eta, share=share, axis=design.axis)
-    rows = jnp.log(float(advantage.size * _members(design.axis)))
     log_ratio = jnp.where(jnp.isfinite(log_weight), log_weight + log_count, 0.0)
-    drawn = Particles(batch.action[None], (log_weight + rows)[None], log_ratio[None])
+    drawn = Particles(batch.action[None], (log_weight + jnp.log(float(rows)))[None], log_ratio[None])
     return jax.lax.stop_gradient(drawn)
 
   return Posterior(lambda key: {}, particles, particles, _cannot_act, _cannot_act, lambda batch: ())

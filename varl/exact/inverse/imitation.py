@@ -10,6 +10,7 @@ import numpy as np
 from varl.exact.inverse.expert import occupancy
 from varl.exact.tabular import MDP, SoftSolution, soft_value_iteration
 from varl.exact.tabular.mdp import concrete, log_prior_of, temperature_of
+from varl.exact.tabular.messages import safe_log
 from varl.types import Array
 
 FORMS = ("softplus", "log", "log_odds")
@@ -56,9 +57,8 @@ def optimal_logit(expert: Array, learner: Array) -> Array:
 
   Reference: Goodfellow et al. 2014, 1406.2661, proposition 1; Ho and Ermon 2016, 1606.03476, Eq. 14.
   """
-  shares = [x / jnp.sum(x) for x in (jnp.asarray(expert), jnp.asarray(learner))]
-  seen = (shares[0] > 0) | (shares[1] > 0)
-  logs = [jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1.0)), -jnp.inf) for x in shares]
+  logs = [safe_log(x / jnp.sum(x)) for x in (jnp.asarray(expert), jnp.asarray(learner))]
+  seen = (logs[0] > -jnp.inf) | (logs[1] > -jnp.inf)
   return jnp.where(seen, logs[0] - jnp.where(seen, logs[1], 0.0), 0.0)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from varl.exact.tabular.mdp import MDP, check_horizon, dense
+from varl.exact.tabular.mdp import MDP, canonical, check_horizon, dense
 from varl.exact.tabular.messages import safe_log
 from varl.exact.tabular.values import hard_value_iteration, policy_evaluation, soft_value_iteration
 from varl.types import Array, Key
@@ -209,12 +209,4 @@ def _explore(
 
 def _process(transition: Array, reward: Array, like: MDP) -> MDP:
   """With what of `like` is known to the agent; terminal states stay."""
-  ended = like.terminal[:, None]
-  stay = jnp.eye(len(like.terminal), dtype=transition.dtype)[:, None, :]
-  return MDP(
-    jnp.where(ended[..., None], stay, transition),
-    jnp.where(ended, 0.0, reward),
-    like.initial,
-    like.discount,
-    like.terminal,
-  )
+  return canonical(like._replace(transition=transition, reward=reward, successor=None))

@@ -85,7 +85,7 @@ def mdp(
   if initial.shape != (states,):
     raise ValueError(f"initial must have shape {(states,)} to go with reward {reward.shape}; got {initial.shape}")
   _check_numbers(MDP(transition, reward, initial, discount, terminal, successor))
-  return _canonical(MDP(transition, reward, initial, discount, terminal, successor))
+  return canonical(MDP(transition, reward, initial, discount, terminal, successor))
 
 
 def dense(m: MDP) -> MDP:
@@ -223,7 +223,7 @@ def concrete(x: Any) -> np.ndarray | None:
 
 
 @jax.jit
-def _canonical(m: MDP) -> MDP:
+def canonical(m: MDP) -> MDP:
   """One form for the rows that are ignored, so that no number in there (a NaN, say) reaches a result or a gradient."""
   ended, states = m.terminal[:, None, None], len(m.terminal)
   here = jnp.arange(states, dtype=jnp.int32)[:, None, None]

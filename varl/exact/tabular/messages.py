@@ -124,12 +124,11 @@ def _evidence(m: MDP, temperature: Array, log_prior: Array, horizon: int) -> Arr
 @partial(jax.jit, static_argnames="horizon")
 def _messages(m: MDP, temperature: Array, log_prior: Array, horizon: int) -> Messages:
   c, ended = temperature, m.terminal[:, None]
-  log_rest, log_transition = jax.nn.log_softmax(log_prior), safe_log(m.transition)
+  log_rest = jax.nn.log_softmax(log_prior)
 
   def forward(mass: Array, now: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array, Array]]:
     q, value, next_value = now
-    ahead = m.discount * next_value / c
-    log_dynamics = log_transition + at_successors(m, ahead) - log_expected(m, ahead)[..., None]
+    log_dynamics = posterior_dynamics(m, next_value, c)
     log_policy = jnp.where(ended, log_rest, log_prior + (q - value[:, None]) / c)
     leaving = jnp.where(m.terminal, 0.0, mass)[:, None] * jnp.exp(log_policy)
     mass = arrivals(m, leaving[..., None] * jnp.exp(log_dynamics)) + jnp.where(m.terminal, mass, 0.0)
@@ -147,14 +146,25 @@ def _backward(m: MDP, temperature: Array, log_prior: Array, horizon: int) -> tup
   """c log α `[H, S, A]` and c log β `[H+1, S]`."""
 
   def step(next_value: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
-    ahead = temperature * log_expected(m, m.discount * next_value / temperature)
-    q = jnp.where(m.terminal[:, None], 0.0, m.reward + ahead)
-    value = jnp.where(m.terminal, 0.0, soft_maximum(q, log_prior, temperature))
+    q, value = message_backup(m, next_value, temperature, log_prior)
     return value, (q, value)
 
   last = jnp.zeros_like(m.initial)
   _, (q, value) = jax.lax.scan(step, last, None, length=horizon, reverse=True)
   return q, jnp.concatenate([value, last[None]])
+
+
+def message_backup(m: MDP, next_value: Array, temperature: Array, log_prior: Array) -> tuple[Array, Array]:
+  """(r + c log E e^{γV'/c} `[S, A]`, c log Σ_a p e^{Q/c} `[S]`) for V' `[S]`: one backward message, 0 after an end."""
+  ahead = temperature * log_expected(m, m.discount * next_value / temperature)
+  q = jnp.where(m.terminal[:, None], 0.0, m.reward + ahead)
+  return q, jnp.where(m.terminal, 0.0, soft_maximum(q, log_prior, temperature))
+
+
+def posterior_dynamics(m: MDP, next_value: Array, temperature: Array) -> Array:
+  """log of P(s'|s, a) e^{γV'(s')/c}, normalised, shaped as `transition`, for V' `[S]`."""
+  ahead = m.discount * next_value / temperature
+  return safe_log(m.transition) + at_successors(m, ahead) - log_expected(m, ahead)[..., None]
 
 
 def safe_log(probability: Array) -> Array:

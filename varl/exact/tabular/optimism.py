@@ -11,16 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from varl.exact.tabular.mdp import (
-  MDP,
-  at_successors,
-  check_horizon,
-  log_expected,
-  log_prior_of,
-  temperature_of,
-)
-from varl.exact.tabular.messages import safe_log
-from varl.exact.tabular.values import MAX_ITERATIONS, fixed_point, soft_maximum
+from varl.exact.tabular.mdp import MDP, canonical, check_horizon, log_prior_of, temperature_of
+from varl.exact.tabular.messages import message_backup, posterior_dynamics, safe_log
+from varl.exact.tabular.values import MAX_ITERATIONS, fixed_point, soft_scale
 from varl.types import Array
 
 
@@ -99,9 +92,9 @@ def corrected_problem(m: MDP, log_dynamics: Any, *, temperature: Any) -> MDP:
   log_q = jnp.asarray(log_dynamics, m.reward.dtype)
   if log_q.shape != m.transition.shape:
     raise ValueError(f"log_dynamics must have the shape of transition, {m.transition.shape}; got {log_q.shape}")
-  q = jnp.exp(log_q)
   # Rows of terminal states are those of the process, whatever the model says of them.
-  q = jnp.where(m.terminal[:, None, None], m.transition, q)
+  log_q = jnp.where(m.terminal[:, None, None], safe_log(m.transition), log_q)
+  q = jnp.exp(log_q)
   if not isinstance(q, jax.core.Tracer):
     total = jnp.sum(q, axis=-1)
     if not bool(jnp.all(jnp.abs(total - 1.0) <= 1e-5)):
@@ -111,23 +104,16 @@ def corrected_problem(m: MDP, log_dynamics: Any, *, temperature: Any) -> MDP:
   some = q > 0
   log_ratio = jnp.where(some, jnp.where(some, log_q, 0.0) - safe_log(m.transition), 0.0)
   divergence = jnp.sum(jnp.where(some, q * log_ratio, 0.0), axis=-1)
-  reward = jnp.where(m.terminal[:, None], 0.0, m.reward - c * divergence)
-  return m._replace(transition=q, reward=reward)
+  return canonical(m._replace(transition=q, reward=m.reward - c * divergence))
 
 
 @partial(jax.jit, static_argnames="max_iterations")
 def _optimistic(m: MDP, temperature: Array, log_prior: Array, tolerance: Any, max_iterations: int) -> OptimisticModel:
-  ended = m.terminal[:, None]
+  def backup(next_value: Array) -> tuple[Array, Array]:
+    return message_backup(m, next_value, temperature, log_prior)
 
-  def solution(next_value: Array) -> tuple[Array, Array]:
-    ahead = temperature * log_expected(m, m.discount * next_value / temperature)
-    q = jnp.where(ended, 0.0, m.reward + ahead)
-    return q, jnp.where(m.terminal, 0.0, soft_maximum(q, log_prior, temperature))
-
-  scale = jnp.maximum(jnp.max(jnp.abs(m.reward)), temperature * jnp.log(jnp.asarray(m.reward.shape[1], m.reward.dtype)))
-  value = fixed_point(m, lambda value: solution(value)[1], scale, tolerance, max_iterations)
-  q, value = solution(value)
-  log_policy = jnp.where(ended, jax.nn.log_softmax(log_prior), log_prior + (q - value[:, None]) / temperature)
-  ahead = m.discount * value / temperature
-  log_dynamics = safe_log(m.transition) + at_successors(m, ahead) - log_expected(m, ahead)[..., None]
-  return OptimisticModel(q, value, log_policy, log_dynamics)
+  value = fixed_point(m, lambda value: backup(value)[1], soft_scale(m, temperature), tolerance, max_iterations)
+  q, value = backup(value)
+  log_policy = log_prior + (q - value[:, None]) / temperature
+  log_policy = jnp.where(m.terminal[:, None], jax.nn.log_softmax(log_prior), log_policy)
+  return OptimisticModel(q, value, log_policy, posterior_dynamics(m, value, temperature))

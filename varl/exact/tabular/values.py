@@ -195,6 +195,11 @@ def soft_maximum(q: Array, log_prior: Array, temperature: Array) -> Array:
   return top + temperature * jax.nn.logsumexp(log_prior + (q - top[..., None]) / temperature, axis=-1)
 
 
+def soft_scale(m: MDP, temperature: Array) -> Array:
+  """What a step can be worth: the larger of |r| and c log A, to which a fixed point's tolerance is relative."""
+  return jnp.maximum(jnp.max(jnp.abs(m.reward)), temperature * jnp.log(jnp.asarray(m.reward.shape[1], m.reward.dtype)))
+
+
 def fixed_point(m: MDP, operator: Callable[[Array], Array], scale: Array, tolerance: Any, max_iterations: int) -> Array:
   """V = operator(V), for a contraction with modulus γ over `[S]`; iterated from 0, differentiated implicitly."""
 
@@ -222,7 +227,7 @@ def _soft(
 
   if horizon is not None:
     return _backwards(m, solution, horizon)
-  scale = jnp.maximum(jnp.max(jnp.abs(m.reward)), temperature * jnp.log(jnp.asarray(m.reward.shape[1], m.reward.dtype)))
+  scale = soft_scale(m, temperature)
   return solution(fixed_point(m, lambda value: solution(value).value, scale, tolerance, max_iterations))
 
 
