@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
-from varl import components
+from varl import components, demonstrations
 from varl.agents import sac
 from varl.envs import State, toys
 from varl.envs import spec as spec_of
@@ -60,13 +60,28 @@ class Steps:
     return State(jax.nn.one_hot(count % 3, 3) + poison, 1.0 + poison, done.astype(jnp.float32), data=count)
 
 
-def small(module, **fields):
-  """The algorithm's Config with networks, ensembles, plans and inner loops as small as they come, and these fields."""
+def expert(spec, rows=12):
+  """Demonstrations of two episodes, random; one ends by itself."""
+  drawn = transitions(7, (rows,), spec)
+  executed = drawn.action if spec.discrete else np.tanh(drawn.action)
+  return demonstrations.of_arrays(
+    spec, drawn.obs, executed, drawn.next_obs, terminated=np.arange(rows) == rows // 2, reward=drawn.reward,
+    raw_action=drawn.action,
+  )  # fmt: skip
+
+
+def small(module, spec=None, **fields):
+  """The algorithm's Config with networks, ensembles, plans and inner loops as small as they come, and these fields.
+
+  Demonstrations are of the environment `spec`; by default of the point mass.
+  """
   sizes = {"hidden": (8,), "model_hidden": (8,), "members": 2, "conjugate_iterations": 3}
   if issubclass(module.Config, components.PlanConfig):
     sizes |= {"particles": 4, "horizon": 2, "value_samples": 2, "thompson": True}
   if issubclass(module.Config, components.CorrectionConfig):
     sizes |= {"correction": "sample", "correction_hidden": (8,), "correction_warm_up": 0}
+  if issubclass(module.Config, components.DemonstrationConfig):
+    sizes |= {"demonstrations": expert(spec_of(toys.PointMass()) if spec is None else spec), "reward_hidden": (8,)}
   known = {field.name for field in dataclasses.fields(module.Config)}
   return module.Config(**{name: value for name, value in sizes.items() if name in known} | fields)
 

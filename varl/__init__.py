@@ -20,6 +20,7 @@ _MEMBERS = {
     "Particles",
     "Posterior",
     "Prior",
+    "Reward",
     "Spec",
     "Temperature",
     "Term",
@@ -34,12 +35,13 @@ _MEMBERS = {
   "varl.loop.evaluate": ("evaluator",),
   "varl.run.epochs": ("StopTraining",),
   "varl.run.training": ("Run", "resume", "train"),
-  "varl.run.inspect": ("evaluate", "render"),
+  "varl.run.inspect": ("evaluate", "render", "rollout"),
   "varl.run.safeguards": ("Diverged",),
-  "varl.run.export": ("Policy", "load_policy", "save_policy"),
+  "varl.run.export": ("Policy", "load_policy", "load_reward", "save_policy"),
 }
 _MODULES = (
   "agents",
+  "demonstrations",
   "duals",
   "envs",
   "exact",
@@ -54,6 +56,7 @@ _MODULES = (
   "priors",
   "report",
   "returns",
+  "rewards",
   "run",
   "temperatures",
   "values",
@@ -72,6 +75,7 @@ __all__ = [
   "Policy",
   "Posterior",
   "Prior",
+  "Reward",
   "Run",
   "Settings",
   "Spec",
@@ -88,6 +92,7 @@ __all__ = [
   "assign",
   "chain",
   "copy",
+  "demonstrations",
   "descend",
   "duals",
   "envs",
@@ -97,6 +102,7 @@ __all__ = [
   "exact",
   "joint",
   "load_policy",
+  "load_reward",
   "loop",
   "losses",
   "make_trainer",
@@ -112,6 +118,8 @@ __all__ = [
   "report",
   "resume",
   "returns",
+  "rewards",
+  "rollout",
   "run",
   "save_policy",
   "scaled",
@@ -126,6 +134,7 @@ __all__ = [
 if TYPE_CHECKING:
   from varl import (
     agents,
+    demonstrations,
     duals,
     envs,
     exact,
@@ -140,6 +149,7 @@ if TYPE_CHECKING:
     priors,
     report,
     returns,
+    rewards,
     run,
     temperatures,
     values,
@@ -149,8 +159,8 @@ if TYPE_CHECKING:
   from varl.loop.settings import Settings
   from varl.loop.trainer import Trainer, TrainerState, make_trainer
   from varl.run.epochs import StopTraining
-  from varl.run.export import Policy, load_policy, save_policy
-  from varl.run.inspect import evaluate, render
+  from varl.run.export import Policy, load_policy, load_reward, save_policy
+  from varl.run.inspect import evaluate, render, rollout
   from varl.run.safeguards import Diverged
   from varl.run.training import Run, resume, train
   from varl.step import assign, chain, copy, descend, every, joint, repeat, share, track
@@ -164,6 +174,7 @@ if TYPE_CHECKING:
     Particles,
     Posterior,
     Prior,
+    Reward,
     Spec,
     Temperature,
     Term,

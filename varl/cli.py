@@ -22,6 +22,7 @@ SYNONYMS = {
   "train": ("run", "fit", "learn", "start"),
   "resume": ("continue", "restart", "extend", "restore"),
   "eval": ("evaluate", "evaluation", "test", "score"),
+  "rollout": ("collect", "demonstrate", "demonstrations", "demos", "sample", "generate"),
   "render": ("play", "show", "view", "watch", "visualize", "visualise", "video", "record", "enjoy"),
   "list": ("ls", "envs", "environments", "algorithms", "algos", "agents"),
   "presets": ("preset", "config", "configs", "settings", "defaults", "hyperparameters"),
@@ -128,6 +129,7 @@ def _train_parser(algorithm: str = "", config: Any = None, settings: Settings | 
   parser.add_argument("--seed", type=_SEED, default=0, metavar="N", help="of the run's key (default: 0)")
   parser.add_argument("--out", help="directory of the run (default: runs/ALGORITHM-ENV-seedN)")
   parser.add_argument("--overwrite", action="store_true", help="replace the run that OUT holds")
+  parser.add_argument("--reward", metavar="RUN", help="pay the reward that this run has learned")
   parser.add_argument("--no-preset", action="store_true", help="start from the bare defaults")
   _add_cache(parser)
   if config is not None:
@@ -177,6 +179,7 @@ def _train(tokens: list[str]) -> int:
       out=out,
       overwrite=own.overwrite,
       preset=not own.no_preset,
+      reward=own.reward,
       compile_cache=not own.no_compile_cache,
       report=report,
       **values,
@@ -277,6 +280,40 @@ def _eval(tokens: list[str]) -> int:
   return 0
 
 
+def _rollout(tokens: list[str]) -> int:
+  parser = _command(
+    "rollout",
+    """  varl rollout runs/pendulum --out demos.npz
+  varl rollout runs/pendulum --episodes 25 --stochastic --out demos.npz""",
+    description="Write episodes of a run's policy as demonstrations, for algorithms that take --demonstrations FILE.",
+  )
+  parser.add_argument("run", metavar="OUT", help="directory of the run")
+  parser.add_argument("--out", required=True, metavar="FILE.npz", help="the file to write")
+  parser.add_argument("--overwrite", action="store_true", help="replace a file that has this name")
+  parser.add_argument("--episodes", type=_COUNT, default=10, metavar="N", help="in parallel (default: 10)")
+  parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the mode")
+  parser.add_argument("--seed", type=_SEED, default=0, metavar="N", help="of the episodes' key (default: 0)")
+  arguments = parser.parse(tokens)
+  path = pathlib.Path(arguments.out)
+  if path.suffix != ".npz":
+    raise ValueError(f"demonstrations are a file FILE.npz, got {arguments.out!r}")
+  if path.exists() and not (arguments.overwrite and path.is_file()):
+    raise ValueError(f"{path} exists already; choose another name, or pass --overwrite")
+  _run_directory(arguments.run)
+  from varl import demonstrations
+  from varl.run.inspect import rollout
+
+  found = rollout(arguments.run, episodes=arguments.episodes, stochastic=arguments.stochastic, seed=arguments.seed)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    demonstrations.save(path, found)
+  except OSError as error:
+    raise ValueError(f"cannot write {path}: {error.strerror}") from None
+  returns = found.returns
+  print(f"{path}: {len(found.obs)} transitions, {found.episodes} episodes, mean return {returns.mean():.2f}")
+  return 0
+
+
 def _render(tokens: list[str]) -> int:
   parser = _command(
     "render",
@@ -369,6 +406,7 @@ _HELP = {
   "train": "train an algorithm on an environment",
   "resume": "go on with an interrupted run, or extend a finished one",
   "eval": "evaluate a run's policy",
+  "rollout": "write episodes of a run's policy as demonstrations",
   "render": "write an episode as an HTML page (Brax environments)",
   "list": "list the algorithms and the environments",
   "presets": "show the tuned settings",
@@ -379,6 +417,7 @@ _COMMANDS = {
   "train": _train,
   "resume": _resume,
   "eval": _eval,
+  "rollout": _rollout,
   "render": _render,
   "list": _list,
   "presets": _presets,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from varl import checks, normalize
-from varl.normalize import NORMALIZER
+from varl.normalize import NORMALIZER, scaled
 from varl.policies import Head
 from varl.step import IMAGINE_STREAM, POSTERIOR_STREAM, REWARD_STREAM, SIDE, copy, joint, replace, share, stream_key
 from varl.types import (
@@ -39,16 +39,6 @@ OBSERVED = "observed"
 """The parameter group of an on-policy agent's moments of all frames so far, which scale from the next rollout on."""
 
 Axis = TypeVar("Axis", Prior, Posterior, Value, Temperature, Model, Reward)
-
-
-def scaled(params: Params, obs: Observation) -> Observation:
-  """Observations as the functions and losses of a design see them: scaled by the agent's running moments.
-
-  Args:
-    params: the agent's, with or without the group "normalizer".
-    obs: `[..., o]`, as the environment gives them.
-  """
-  return normalize.apply(params[NORMALIZER], obs) if NORMALIZER in params else obs
 
 
 def with_term(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from varl.types import Array
+from varl.types import Array, Observation, Params
 
 NORMALIZER = "normalizer"
 """The parameter group of the observation moments that scale."""
@@ -105,6 +105,21 @@ def apply(moments: Moments, x: Array, *, min_std: float = 1e-4, clip: float = CL
   scaled = jnp.clip((x - moments.origin - moments.mean) * scale, -clip, clip)
   # Without the barrier XLA computes this anew inside each of its readers.
   return jax.lax.optimization_barrier(jnp.where(moments.frames > 0, scaled, x))
+
+
+def scaled(params: Params, obs: Observation) -> Observation:
+  """Observations as the functions and losses of a design see them: scaled by the agent's running moments.
+
+  Args:
+    params: the agent's, with or without the group "normalizer".
+    obs: `[..., o]`, as the environment gives them.
+  """
+  return apply(params[NORMALIZER], obs) if NORMALIZER in params else obs
+
+
+def unscaled(params: Params, obs: Observation) -> Observation:
+  """Observations as the environment gives them, of what `scaled` makes of them where it does not clip."""
+  return invert(params[NORMALIZER], obs) if NORMALIZER in params else obs
 
 
 def invert(moments: Moments, x: Array, *, min_std: float = 1e-4) -> Array:

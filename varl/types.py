@@ -302,12 +302,15 @@ class Reward(NamedTuple):
       as `batch.extras["imagine"][0]`. None where it learns nothing.
     observe: `(params, transitions, valid, axis) -> params`, of each fresh rollout `[T, B]` before it is learned from;
       None where nothing is kept of it.
+    transfer: the signature of `value`: what is left of it where another agent is paid, without what is of its own
+      policy or dynamics; None: `value`.
   """
 
   init: Callable[[Key], Params]
   value: Callable[[Design, Params, Batch, Key], Array]
   step: Callable[[Design], TrainStep] | None = None
   observe: Callable[[Params, Transition, Array, str | None], Params] | None = None
+  transfer: Callable[[Design, Params, Batch, Key], Array] | None = None
 
 
 class Design(NamedTuple):

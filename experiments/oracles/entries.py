@@ -1,8 +1,10 @@
 """What each algorithm is held against; a new one enters by one entry in `ORACLES`."""
 
+import functools
 from typing import Any
 
 from experiments.oracles.finite import first_choices, tabular_policy
+from experiments.oracles.imitation import ends, expert_policy, fixed_point, iq_fixed_point, recovered
 from experiments.oracles.regulators import boltzmann, hard, linear_gaussian
 from experiments.oracles.rows import Oracle, Rollouts
 
@@ -62,6 +64,8 @@ def with_models(config: dict[str, Any], **options: Any) -> tuple[Oracle, Oracle]
     linear_gaussian({**config, **MODEL}, of=EACH, label=", learned model", in_short=False, **options),
   )
 
+
+IQ = {"regularisation": 2.0, "temperature": 1.0}
 
 ORACLES: dict[str, tuple[Oracle, ...]] = {
   "sac": (linear_gaussian({**GAUSSIAN, **FIXED}),),
@@ -181,6 +185,11 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   "svg_mpo": with_models({**IMPROVED, "samples": 2, "look_ahead": 2}, **HARD, updates=4_000),
   # An E-step plans in every state of the batch: a small one keeps it within minutes.
   "smc_mpo": with_models({**IMPROVED, **PLAN, "value_samples": 4}, **HARD, updates=4_000, batch_size=32),
+  "maxent_irl": (expert_policy({"reward_decay": 0.0, "reward_learning_rate": 3e-4}, updates=16_000),),
+  "gail": (fixed_point({}), fixed_point({"form": "softplus"}), ends(("softplus", "log", "log_odds"))),
+  "airl": (recovered({"state_only": True}),),
+  "iq_learn": (expert_policy(IQ, exact=functools.partial(iq_fixed_point, **IQ), branching=1),),
+  "bc": (expert_policy({"entropy_bonus": 0.0}),),
   "ppo": (
     linear_gaussian(
       {**ON_POLICY, "max_grad_norm": 1.0, "temperature": 0.3, "standardise": False},

@@ -4,7 +4,7 @@ import pathlib
 import re
 from collections.abc import Callable
 
-from experiments.pages import algorithms, claims, learning, oracles, peers, readme
+from experiments.pages import algorithms, claims, imitation, learning, oracles, peers, readme
 from experiments.pages.read import ROOT
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -13,6 +13,7 @@ PAGES: dict[str, Callable[[], str]] = {
   "rows": oracles.rows,
   "peers": peers.page,
   "claims": claims.page,
+  "imitation": imitation.page,
 }
 """The pages below `docs/results/`, by name."""
 

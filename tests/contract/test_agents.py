@@ -135,7 +135,7 @@ def test_on_policy_is_what_its_config_says(case):
   module, agent, *_ = case
   assert agent.on_policy == issubclass(module.Config, components.OnPolicyConfig)
   assert agent.seeding == agent.on_policy
-  assert not module.make(agent.spec, module.Config(normalize_observations=False)).seeding
+  assert not module.make(agent.spec, small(module, normalize_observations=False)).seeding
 
 
 def test_acting(case):
@@ -171,8 +171,9 @@ def test_the_first_policy_of_an_unbounded_action_space_is_the_same_in_every_stat
   """Else its noise grows with the state, and can drive a stable problem to infinity before anything is learned."""
   module = agents.load(name)
   fields = {"policy": "gaussian"} if any(f.name == "policy" for f in dataclasses.fields(module.Config)) else {}
-  config = small(module, normalize_observations=False, **fields)
-  agent = module.make(spec(toys.LinearQuadratic()), config)
+  problem = spec(toys.LinearQuadratic())
+  config = small(module, problem, normalize_observations=False, **fields)
+  agent = module.make(problem, config)
   params, key = agent.init(jax.random.key(0)).params, jax.random.key(1)
   near, far = (agent.act(params, agent.carry(1_000), scale * jnp.ones((1_000, 2)), key)[0] for scale in (0.1, 1e4))
   np.testing.assert_allclose(near, far, atol=1e-6)
@@ -180,7 +181,10 @@ def test_the_first_policy_of_an_unbounded_action_space_is_the_same_in_every_stat
     np.testing.assert_allclose([near.mean(), near.std()], [0.0, getattr(config, "initial_std", 1.0)], atol=0.1)
 
 
-ALIKE = ("sac_v1", "virel", "sql_discrete", "rerpi", "reinforce", "maxent_pg", "erpg", "kl_pg", "svg_mpo", "smc_mpo")
+ALIKE = (
+  "sac_v1", "virel", "sql_discrete", "rerpi", "reinforce", "maxent_pg", "erpg", "kl_pg", "svg_mpo", "smc_mpo", "airl",
+  "maxent_irl",
+)  # fmt: skip
 """Their loop differs from another algorithm's by the losses alone; they run with `-m slow`."""
 
 
@@ -204,20 +208,27 @@ def test_it_runs_in_the_loop_and_repeats_bit_for_bit(name):
 def test_numeric_hyper_parameters_can_be_mapped_over(case):
   module, agent, _, _, _, batch = case
 
-  def critic_after(gamma):
-    made = module.make(agent.spec, small(module, gamma=gamma))
+  field = "learning_rate" if module.name == "bc" else "gamma"  # which discounts nothing
+
+  def params_after(value):
+    made = module.make(agent.spec, small(module, **{field: value}))
     state = made.init(jax.random.key(0))
     own = prepared(made, state, batch) if made.on_policy else batch
     return made.update(state, own, jax.random.key(1))[0].params
 
-  after = jax.jit(jax.vmap(critic_after))(jnp.float32([0.5, 0.99]))
+  after = jax.jit(jax.vmap(params_after))(jnp.float32([0.5, 0.99]))
   assert any(np.any(leaf[0] != leaf[1]) for leaf in jax.tree.leaves(after))
+
+
+OF_HEADS = (
+  components.OnPolicyConfig | components.PolicyConfig | components.BudgetConfig | components.DemonstrationConfig
+)
 
 
 def test_a_policy_network_starts_as_wide_as_it_is_told(case):
   """Every Config with a policy network has `initial_std`; where observations are zero the first network gives it."""
   module, agent, *_ = case
-  if not issubclass(module.Config, components.OnPolicyConfig | components.PolicyConfig | components.BudgetConfig):
+  if not issubclass(module.Config, OF_HEADS):
     assert not hasattr(module.Config, "initial_std") or module.Config is iterative_sac.Config
     return
   if agent.spec.discrete or issubclass(module.Config, components.PlanConfig):  # which chooses among proposals
@@ -225,7 +236,7 @@ def test_a_policy_network_starts_as_wide_as_it_is_told(case):
 
   @jax.jit
   def spread(initial_std):
-    made = module.make(agent.spec, small(module, initial_std=initial_std))
+    made = module.make(agent.spec, small(module, initial_std=initial_std, normalize_observations=False))
     params = made.init(jax.random.key(0)).params
     action = made.act(params, (), jnp.zeros((4096, agent.spec.observation_size)), jax.random.key(1))[0]
     return action.std(axis=0)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import small, transitions
+from conftest import expert, small, transitions
 from jax.sharding import PartitionSpec as P
 
 from varl import agents
@@ -19,10 +19,13 @@ BATCH = 64
 def build(name, axis=None):
   """The algorithm with small networks, for the toy problem whose actions it takes.
 
-  Of a model there is one member, all of whose episodes go on, and no row is drawn by its place in the batch.
+  Of a model there is one member, all of whose episodes go on, of demonstrations one row, and no row is drawn by its
+  place in the batch.
   """
   module = agents.load(name)
   alone = {"members": 1, "model_ends": "never", "real_share": 1.0, "resample_below": 0.0}
+  if hasattr(module.Config, "demonstrations"):
+    alone["demonstrations"] = expert(spec(toys.PointMass()), rows=1)
   config = small(module, **{field: value for field, value in alone.items() if hasattr(module.Config, field)})
   try:
     return module.make(spec(toys.PointMass()), config, axis=axis)
@@ -52,6 +55,8 @@ def one_noise(monkeypatch):
 
   def in_every_row(draw):
     def drawn(key, shape, *args, **kwargs):
+      if draw is uniform:  # of points between rows [B, 1]
+        return jnp.broadcast_to(draw(key, (), *args, **kwargs), shape)
       if len(shape) == 2 and draw is normal:  # of a model's outcome [B, d]
         return jnp.broadcast_to(draw(key, shape[1:], *args, **kwargs), shape)
       narrow = (shape[0], *(1,) * (len(shape) - 2), *shape[1:][-1:])
@@ -59,8 +64,8 @@ def one_noise(monkeypatch):
 
     return drawn
 
-  normal = jax.random.normal
-  for name in ("normal", "gumbel", "logistic"):
+  normal, uniform = jax.random.normal, jax.random.uniform
+  for name in ("normal", "gumbel", "logistic", "uniform"):
     monkeypatch.setattr(jax.random, name, in_every_row(getattr(jax.random, name)))
 
 

@@ -14,7 +14,7 @@ import types
 
 import jax
 import pytest
-from conftest import prepared, small, transitions
+from conftest import expert, prepared, small, transitions
 
 import varl
 from varl import agents, cli, components, presets
@@ -86,7 +86,11 @@ def test_a_page_has_its_sections_in_order(name):
   design = section(name, "Design")
   axes = [row[0] for row in rows(design, "axis")]
   assert axes[:4] == ["prior", "posterior", "value", "temperature"]
-  beside = {"model": components.ModelConfig, "rows": components.ModelConfig, "reward": components.CorrectionConfig}
+  beside = {
+    "model": components.ModelConfig,
+    "rows": components.ModelConfig | components.DemonstrationConfig,
+    "reward": components.CorrectionConfig | components.ImitationConfig,
+  }
   assert all(issubclass(agents.load(name).Config, beside[axis]) for axis in axes[4:])
   assert axes[4:] == [axis for axis in beside if axis in axes]
   assert ("model" in axes) == issubclass(agents.load(name).Config, components.ModelConfig)
@@ -215,10 +219,11 @@ def test_the_equations_name_their_code_and_what_holds_them(name, record_property
 def choices(module, field):
   """The words that a field of the Config takes, which it says where it is given another one."""
   for env in ENVIRONMENTS:
+    given = {"demonstrations": expert(spec(env))} if hasattr(module.Config, "demonstrations") else {}
     with contextlib.suppress(ValueError):  # of the other kind of actions
-      module.make(spec(env), module.Config())
+      module.make(spec(env), module.Config(**given))
       with pytest.raises(ValueError, match=rf"{field} is .* got '\?'") as refused:
-        module.make(spec(env), module.Config(**{field: "?"}))
+        module.make(spec(env), module.Config(**given, **{field: "?"}))
       said = re.search(r" is (.*?)[,;] got", str(refused.value))[1]
       return sorted(set(re.findall(r"[a-z]\w+", said)) - {"one", "of", "or", "number", "standard", "deviations"})
   raise AssertionError(f"{module.name}: it takes neither kind of actions")
@@ -244,7 +249,7 @@ def reported(module, env, change):
   """The names of the metrics that the agent's update reports; None where the algorithm refuses the configuration."""
   words = {name: value for name, value in dataclasses.asdict(module.Config()).items() if isinstance(value, str)}
   try:
-    agent = module.make(spec(env), small(module, **words | change))
+    agent = module.make(spec(env), small(module, spec(env), **words | change))
   except ValueError:
     return None
 
@@ -281,14 +286,16 @@ def test_the_metrics_are_those_of_the_update(name):
     assert unit
     assert reading
     only = re.match(r"Only with (.*?): ", meaning)
-    table[named(cell)] = re.split(r", | and ", only[1]) if only else []
+    table[named(cell)] = [re.split(r", | and ", part) for part in only[1].split(" or ")] if only else [[]]
   met, count = dict.fromkeys(table, False), 0
   for env, change in itertools.product(ENVIRONMENTS, variants(module)):
     found = reported(module, env, change)
     if found is None:
       continue
     config, discrete = module.Config(**change), spec(env).discrete
-    expected = {metric for metric, only in table.items() if all(holds(c, config, discrete) for c in only)}
+    expected = {
+      metric for metric, ways in table.items() if any(all(holds(c, config, discrete) for c in way) for way in ways)
+    }
     assert found == expected, (change, sorted(found ^ expected))
     met = {metric: before or metric in expected for metric, before in met.items()}
     count += 1

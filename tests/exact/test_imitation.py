@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from varl import losses
 from varl.exact import inverse, tabular
 
 C = 0.5
@@ -66,7 +67,7 @@ def test_a_fixed_point_is_the_soft_optimum_of_what_its_own_discriminator_pays(fo
   log_expert = expert(m)
   found = inverse.adversarial_fixed_point(m, log_expert, form=form, temperature=0.2)
   logit = inverse.optimal_logit(inverse.occupancy(m, log_expert), inverse.occupancy(m, found.log_policy))
-  np.testing.assert_allclose(found.reward, inverse.payoff(logit, form), atol=1e-9)
+  np.testing.assert_allclose(found.reward, losses.payoff(logit, form), atol=1e-9)
   again = tabular.soft_value_iteration(m._replace(reward=found.reward), temperature=0.2, log_prior=0.0)
   np.testing.assert_allclose(again.log_policy, found.log_policy, atol=1e-8)
   # Where nothing ends, the temperature alone keeps it from the expert.
@@ -99,7 +100,6 @@ def test_bad_input_is_refused():
   m = stay_or_exit()
   log_expert = jnp.log(jnp.full((2, 2), 0.5))
   for call, message in (
-    (lambda: inverse.payoff(0.0, "gail"), "form is one of softplus, log, log_odds; got 'gail'"),
     (lambda: inverse.adversarial_fixed_point(m, log_expert, form="kl", temperature=1.0), "form is one of"),
     (
       lambda: inverse.adversarial_fixed_point(m, log_expert[0], form="log", temperature=1.0),

@@ -23,5 +23,10 @@ AGENTS = {
   "svg": "stochastic value gradients of the maximum-entropy return through a learned model (1510.09142)",
   "svg_mpo": "a learned prior that follows stochastic value gradients (1806.06920, 1510.09142)",
   "smc_mpo": "a learned prior that follows sequential Monte Carlo plans (1806.06920; Piché et al. 2019)",
+  "maxent_irl": "inverse reinforcement learning: a reward under which demonstrations are most likely (1507.04888)",
+  "gail": "generative adversarial imitation of demonstrations, off-policy or on-policy (1606.03476, 1809.02925)",
+  "airl": "adversarial inverse reinforcement learning: a reward that outlives its dynamics (1710.11248)",
+  "iq_learn": "inverse soft Q-learning from demonstrations alone (2106.12142)",
+  "bc": "behaviour cloning: the policy under which demonstrations are most likely",
 }
 """Names and what they are: each is a module of `varl.agents`."""

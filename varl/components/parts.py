@@ -18,7 +18,7 @@ from varl.components.configs import (
 )
 from varl.design import agent
 from varl.duals import dual
-from varl.types import Agent, Array, Design, Posterior, Prior, Spec, Temperature, Value
+from varl.types import Agent, Array, Design, Posterior, Prior, Reward, Spec, Temperature, Value
 
 _HEADS = {
   "tanh_gaussian": policies.tanh_gaussian,
@@ -55,12 +55,16 @@ def policy_head(spec: Spec, config: HeadConfig) -> policies.Head:
 
 
 class Make(Protocol):
-  """`(spec, config=None, *, axis=None) -> Agent`: an algorithm for an environment, by default with its `Config()`.
+  """`(spec, config=None, *, axis=None, reward=None) -> Agent`: an algorithm for an environment, by default with its
+  `Config()`.
 
-  Args and Raises are those of the algorithm's `design`.
+  Args and Raises are those of the algorithm's `design`; a `reward` is paid in place of the environment's, and refused
+  where the algorithm learns one of its own.
   """
 
-  def __call__(self, spec: Spec, config: Any = None, *, axis: str | None = None) -> Agent: ...
+  def __call__(
+    self, spec: Spec, config: Any = None, *, axis: str | None = None, reward: Reward | None = None
+  ) -> Agent: ...
 
 
 def maker(
@@ -68,10 +72,15 @@ def maker(
 ) -> Make:
   """An algorithm's `make`, of its Config, its design and its policy's head."""
 
-  def make(spec: Spec, config: Any = None, *, axis: str | None = None) -> Agent:
+  def make(spec: Spec, config: Any = None, *, axis: str | None = None, reward: Reward | None = None) -> Agent:
     config = config_type() if config is None else config
     family = make_head(spec, config)
-    return agent(design(spec, config, axis=axis), spec, family, normalize_observations=config.normalize_observations)
+    made = design(spec, config, axis=axis)
+    if reward is not None:
+      if made.reward is not None:
+        raise ValueError("this algorithm has a reward of its own: rewards.sum adds another one to it")
+      made = made._replace(reward=reward)
+    return agent(made, spec, family, normalize_observations=config.normalize_observations)
 
   make.__annotations__["config"] = config_type  # for whoever asks what its hyper-parameters are
   return make

@@ -1,12 +1,14 @@
-"""Evaluation on environments and keys of its own."""
+"""Evaluation, and episodes to learn from, on environments and keys of their own."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from varl import checks
+from varl.demonstrations import EDGE, Demonstrations, of_arrays
 from varl.envs.base import Environment
 from varl.envs.vector import observe, vectorize
 from varl.types import Agent, Array, Key, Metrics, Params
@@ -74,3 +76,59 @@ def evaluator(
     }
 
   return evaluate
+
+
+def collect(
+  env: Environment,
+  agent: Agent,
+  params: Params,
+  key: Key,
+  *,
+  episodes: int,
+  episode_length: int | None = None,
+  action_repeat: int = 1,
+  stochastic: bool = False,
+) -> Demonstrations:
+  """The first episode of each of `episodes` fresh environments, every step of it.
+
+  Args:
+    env, agent, episodes, episode_length, action_repeat, stochastic: as in `evaluator`.
+    params: the agent's.
+    key: consumed.
+
+  Raises:
+    ValueError: an episode turned non-finite.
+  """
+  checks.key(key)
+  batch = vectorize(env, episodes, episode_length=episode_length, action_repeat=action_repeat, reset="cached")
+  choose = agent.act if stochastic else agent.mode
+  bounded = agent.spec.bounded and not agent.spec.discrete
+
+  def step(loop: Any, key: Key) -> tuple[Any, Any]:
+    state, carry, alive = loop
+    obs = observe(state)
+    raw, carry, _ = choose(params, carry, obs, key)
+    action = agent.execute(raw)
+    state, seen = batch.step(state, action)
+    row = (seen.obs, raw, action, seen.reward, seen.next_obs, seen.terminated, seen.truncated, seen.valid, alive)
+    return (state, carry, alive & ~(seen.terminated | seen.truncated)), row
+
+  def run(key: Key) -> Any:
+    reset_key, key = jax.random.split(key)
+    start = batch.reset(reset_key), agent.carry(episodes), jnp.ones(episodes, bool)
+    return jax.lax.scan(step, start, jax.random.split(key, -(-batch.episode_length // action_repeat)))[1]
+
+  found = jax.device_get(jax.jit(run)(key))
+  taken = np.swapaxes(found[-1], 0, 1).ravel()
+  rows = [np.swapaxes(x, 0, 1).reshape(len(taken), *x.shape[2:])[taken] for x in found[:-1]]
+  obs, raw, action, reward, next_obs, terminated, truncated, valid = rows
+  if not valid.all():
+    raise ValueError(f"{int((~valid).sum())} steps of these episodes turned non-finite")
+  if bounded:
+    action = np.clip(action, -1.0, 1.0)
+    raw = np.where(np.isclose(np.tanh(raw), action), raw, np.arctanh(np.clip(action, EDGE - 1.0, 1.0 - EDGE)))
+  episode = np.repeat(np.arange(episodes), taken.reshape(episodes, -1).sum(axis=1))
+  return of_arrays(
+    agent.spec, obs, action, next_obs, terminated=terminated, truncated=truncated, reward=reward, raw_action=raw,
+    episode=episode,
+  )  # fmt: skip

@@ -19,6 +19,7 @@ from varl.losses.distributional import (
   quantile_loss,
 )
 from varl.losses.horizons import inverse_variance_weights
+from varl.losses.imitation import discriminator_loss, inverse_soft_q, norm_penalty, payoff
 from varl.losses.model import gaussian_loss, soft_bounds
 from varl.losses.mpo import rank_weights, temperature_dual, weighted_likelihood
 from varl.losses.policy_gradient import clipped_ratio, importance_ratio, score_function, standardised
@@ -36,17 +37,21 @@ __all__ = [
   "clipped_ratio",
   "conditional_value_at_risk",
   "discounted_target",
+  "discriminator_loss",
   "enumerated_value",
   "expected_divergence",
   "gaussian_loss",
   "histogram_target",
   "importance_ratio",
   "importance_value",
+  "inverse_soft_q",
   "inverse_variance_weights",
   "median_bandwidth",
   "moment_penalty",
   "munchausen_bonus",
+  "norm_penalty",
   "padded_support",
+  "payoff",
   "pessimistic",
   "policy_divergence",
   "quantile_loss",

@@ -11,7 +11,7 @@ from varl.posteriors.boltzmann import (
   uniform_proposal,
 )
 from varl.posteriors.iterative import iterative, iterative_inputs
-from varl.posteriors.parametric import direct, enumerated
+from varl.posteriors.parametric import cloned, direct, enumerated
 from varl.posteriors.planning import smc
 from varl.posteriors.score import natural, score
 from varl.posteriors.search import cem, gradient
@@ -21,6 +21,7 @@ __all__ = [
   "acting_by_prior",
   "boltzmann",
   "cem",
+  "cloned",
   "direct",
   "enumerated",
   "gaussian_proposal",

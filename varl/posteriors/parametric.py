@@ -178,6 +178,46 @@ def enumerated(
   )
 
 
+def cloned(
+  policy: Posterior, optimizer: optax.GradientTransformation, *, entropy: float | Array = 0.0, group: str = "actor"
+) -> Posterior:
+  """A parametric posterior that is learned from the batch's actions: behaviour cloning, on rows of an expert.
+
+    L = -E[log π(a|s)] - β E[H(π(·|s))]
+
+  Args:
+    policy: `direct` or `enumerated`.
+    optimizer: for its parameters.
+    entropy: β, in nats per nat.
+    group: its parameter group.
+
+  Returns:
+    A Posterior. Metrics: `log_prob`, the mean of log π(a|s), in the density of the executed action; `entropy`.
+
+  Raises:
+    ValueError: a policy without a density, or a concrete β that is negative.
+
+  Reference: Pomerleau 1991, Efficient Training of Artificial Neural Networks for Autonomous Navigation.
+  """
+  if policy.evaluate is None:
+    raise ValueError("cloning needs a policy with a density, such as posteriors.direct")
+  if isinstance(entropy, int | float) and not entropy >= 0:
+    raise ValueError(f"entropy, a weight, must be at least 0, got {entropy}")
+  evaluate, metric = policy.evaluate, entropy_metric(group)
+
+  def step(design: Design) -> TrainStep:
+    def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+      drawn, log_prob = evaluate(design, params, batch, key)
+      of_drawn = drawn.log_ratio + design.prior.log_prob(params, batch.obs, drawn.action)
+      spread = -jnp.mean(jnp.sum(jnp.exp(drawn.log_weight) * of_drawn, axis=0))
+      likelihood = jnp.mean(log_prob)
+      return -likelihood - entropy * spread, {"log_prob": likelihood, metric: spread}
+
+    return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis, terms=design.terms)
+
+  return policy._replace(step=step)
+
+
 def _policy(
   network: Network, head: Head, group: str, of_outputs: Callable[[Design, Params, Batch, Key, Array], Particles]
 ) -> dict[str, Callable[..., Any]]:

@@ -1,5 +1,8 @@
 """Rewards that are paid in place of, or on top of, the environment's."""
 
+from varl.rewards.adversarial import airl, gail
+from varl.rewards.combine import learned, sum
 from varl.rewards.density import log_ratio
+from varl.rewards.inverse import maxent_irl
 
-__all__ = ["log_ratio"]
+__all__ = ["airl", "gail", "learned", "log_ratio", "maxent_irl", "sum"]

@@ -14,7 +14,9 @@ from varl.loop.settings import Settings, check_given
 
 SCHEMA = 1
 FILE = "config.json"
-KEYWORDS = ("algorithm", "env", "seed", "backend", "out", "overwrite", "callback", "preset", "report", "compile_cache")
+KEYWORDS = (
+  "algorithm", "env", "seed", "backend", "out", "overwrite", "callback", "preset", "report", "compile_cache", "reward",
+)  # fmt: skip
 """The arguments of `varl.train` beside fields of the Config and of Settings."""
 
 
@@ -31,6 +33,8 @@ class RunConfig(NamedTuple):
     source: what makes the algorithm's agent, as "package.module:factory", where importing that gives it; else "".
     objects: which of "algorithm" and "env" were passed as objects that no name brings back.
     spec: the environment's sizes (`varl.Spec`), where it has been made.
+    reward: the directory of the run, or of its policy, whose learned reward is paid; "" where it was passed as an
+      object; None: the environment's reward, or the algorithm's own.
   """
 
   algorithm: str
@@ -42,10 +46,18 @@ class RunConfig(NamedTuple):
   source: str = ""
   objects: tuple[str, ...] = ()
   spec: dict[str, Any] | None = None
+  reward: str | None = None
 
 
 def resolve(
-  algorithm: Any, env: Any, *, backend: str | None = None, seed: int = 0, preset: bool = True, **overrides: Any
+  algorithm: Any,
+  env: Any,
+  *,
+  backend: str | None = None,
+  seed: int = 0,
+  preset: bool = True,
+  reward: Any = None,
+  **overrides: Any,
 ) -> RunConfig:
   """Preset values for this environment, then overrides, then defaults.
 
@@ -56,6 +68,7 @@ def resolve(
     seed: a whole number >= 0.
     preset: whether to start from the tuned preset (`varl presets`), where the algorithm has any, and not from the bare
       defaults.
+    reward: the directory of a run that learned one, or a `varl.types.Reward`.
     **overrides: fields of the algorithm's Config or of Settings.
 
   Raises:
@@ -79,9 +92,10 @@ def resolve(
   config = agents.config_from(found, {k: v for k, v in values.items() if k in hyper})
   settings = Settings(**{k: v for k, v in values.items() if k in loop})
   check_given([k for k in overrides if k in loop and overrides[k] != getattr(settings, k)], settings)
-  is_object = {"algorithm": agents.is_object(found), "env": name is not env}
+  path = None if reward is None else os.fspath(reward) if isinstance(reward, str | os.PathLike) else ""
+  is_object = {"algorithm": agents.is_object(found), "env": name is not env, "reward": path == ""}
   objects = tuple(part for part, holds in is_object.items() if holds)
-  return RunConfig(found.name, name, backend, seed, config, settings, found.source, objects)
+  return RunConfig(found.name, name, backend, seed, config, settings, found.source, objects, reward=path)
 
 
 def algorithm_of(run: RunConfig, given: Any = None) -> Algorithm:
@@ -112,6 +126,23 @@ def environment_of(run: RunConfig, given: Any = None) -> Any:
   return made
 
 
+def reward_of(run: RunConfig, spec: Any, given: Any = None) -> Any:
+  """The reward that a run is paid by, if not the environment's or the algorithm's own; Args as `algorithm_of`.
+
+  Raises:
+    ValueError: none can be read, it is of another environment, or the run's was passed as an object and none is given.
+  """
+  if given is not None and not isinstance(given, str | os.PathLike):
+    return given
+  if run.reward is None:
+    return None
+  if "reward" in run.objects:
+    raise ValueError("the reward was passed as an object, which no file holds: pass it as reward=...")
+  from varl.run import export
+
+  return export.load_reward(run.reward, spec)
+
+
 def _check_fields(algorithm: Algorithm, hyper: set[str], loop: set[str]) -> None:
   """Raises ValueError where a keyword of `varl.train` would mean two things."""
   taken = sorted(hyper & (loop | set(KEYWORDS)))
@@ -125,12 +156,15 @@ def _check_fields(algorithm: Algorithm, hyper: set[str], loop: set[str]) -> None
 def write(out: str | os.PathLike[str], run: RunConfig, machine: dict[str, Any]) -> None:
   """Writes `config.json`: the configuration, fully resolved, and the versions and devices it runs with."""
   from varl import files
+  from varl.run import attachments
 
+  config, reward = attachments.keep(pathlib.Path(out), run.config, run.reward or None)
   body = {
     "schema": SCHEMA,
     **run._asdict(),
-    "config": dataclasses.asdict(run.config),
+    "config": config,
     "settings": dataclasses.asdict(run.settings),
+    "reward": reward if run.reward else run.reward,
     **machine,
   }
   files.write_atomically(pathlib.Path(out) / FILE, (json.dumps(body, indent=2) + "\n").encode())
@@ -158,6 +192,9 @@ def read(out: str | os.PathLike[str], algorithm: Any = None) -> RunConfig:
     found = body.get("schema") if isinstance(body, dict) else None
     raise ValueError(f"{path} has schema {found!r}, and this varl reads {SCHEMA}")
   try:
+    from varl.run import attachments
+
+    given, reward = attachments.found(path.parent, body["config"], body.get("reward") or None)
     run = RunConfig(
       body["algorithm"],
       body["env"],
@@ -168,7 +205,8 @@ def read(out: str | os.PathLike[str], algorithm: Any = None) -> RunConfig:
       body.get("source", ""),
       tuple(body.get("objects", ())),
       body.get("spec"),
+      reward or body.get("reward"),
     )
-    return run._replace(config=agents.config_from(algorithm_of(run, algorithm), body["config"]))
+    return run._replace(config=agents.config_from(algorithm_of(run, algorithm), given))
   except (KeyError, TypeError) as error:
     raise ValueError(f"{path} is damaged: {error}") from None

@@ -10,8 +10,8 @@ import flax.serialization
 import jax
 import jax.numpy as jnp
 
-from varl import agents, files
-from varl.types import Agent, Array, Carry, Key, Params, Spec
+from varl import agents, demonstrations, files, rewards
+from varl.types import Agent, Array, Carry, Key, Params, Reward, Spec
 
 SCHEMA = 1
 _DESCRIPTION, _PARAMS = "policy.json", "params.msgpack"
@@ -101,6 +101,8 @@ def save_policy(
   """
   made = agents.load(policy.agent if algorithm is None else algorithm)
   config = made.config if config is None else config
+  if getattr(config, "demonstrations", None) is not None:  # it acts, and learns no more
+    config = dataclasses.replace(config, demonstrations=None)
   bounds = None if policy.bounds is None else [jnp.asarray(b).tolist() for b in policy.bounds]
   description = {
     "schema": SCHEMA,
@@ -130,8 +132,41 @@ def load_policy(path: str | os.PathLike[str], *, algorithm: Any = None, stochast
   Raises:
     ValueError: there is no policy, it is damaged, of another algorithm, or was written by a newer varl.
   """
+  return _load(path, algorithm, stochastic)[0]
+
+
+def policy_directory(path: str | os.PathLike[str]) -> pathlib.Path:
+  """The directory of a policy: of a run, or this one itself."""
   directory = pathlib.Path(path)
-  directory = directory / "policy" if (directory / "policy").is_dir() else directory
+  return directory / "policy" if (directory / "policy").is_dir() else directory
+
+
+def load_reward(path: str | os.PathLike[str], spec: Spec | None = None, *, algorithm: Any = None) -> Reward:
+  """The reward that a run has learned, as it was at its end: for another agent, or under other dynamics.
+
+    varl.train("sac", "pendulum", reward="runs/gail")
+
+  Args:
+    path: `OUT` or `OUT/policy` of an algorithm that learns a reward.
+    spec: the environment that it must be of; None: any.
+    algorithm: the algorithm, where the run was given an object and not a name.
+
+  Raises:
+    ValueError: as `load_policy`; the algorithm learns no reward; or the reward is of another environment.
+  """
+  policy, made, config = _load(path, algorithm, False)
+  own = policy.agent.spec
+  if spec is not None and spec != own:
+    raise ValueError(f"the reward of {path} was learned for {own}, but this environment is {spec}")
+  reward = None if made.design is None else made.design(own, config).reward
+  if reward is None:
+    raise ValueError(f"the run in {path} learned no reward: {made.name} is paid the environment's")
+  return rewards.learned(reward, policy.params)
+
+
+def _load(path: str | os.PathLike[str], algorithm: Any, stochastic: bool) -> tuple[Policy, Any, Any]:
+  """A policy, the algorithm that made it, and its hyper-parameters; Args and Raises as `load_policy`."""
+  directory = policy_directory(path)
   try:
     description = json.loads((directory / _DESCRIPTION).read_text())
     arrays = (directory / _PARAMS).read_bytes()
@@ -144,7 +179,10 @@ def load_policy(path: str | os.PathLike[str], *, algorithm: Any = None, stochast
   is_object = "algorithm" in description.get("objects", ())
   made = agents.of_record(description["algorithm"], description.get("source", ""), is_object=is_object, given=algorithm)
   spec = Spec(**description["spec"])
-  agent = made.make(spec, agents.config_from(made, description["config"]))
+  config = agents.config_from(made, description["config"])
+  if hasattr(config, "demonstrations"):
+    config = dataclasses.replace(config, demonstrations=demonstrations.stand_in(spec), episodes=0, subsample=1)
+  agent = made.make(spec, config)
   if agent.spec != spec:
     raise ValueError(f"{directory} holds a policy for {spec}, but the agent is built for {agent.spec}")
   example = jax.eval_shape(agent.init, jax.random.key(0)).params
@@ -157,4 +195,5 @@ def load_policy(path: str | os.PathLike[str], *, algorithm: Any = None, stochast
   if not all(jax.tree.leaves(shapes)):
     raise ValueError(f"{directory / _PARAMS} holds arrays of other shapes than its config describes")
   bounds = description["action_bounds"]
-  return Policy(agent, jax.tree.map(jnp.asarray, params), None if bounds is None else tuple(bounds), stochastic)
+  policy = Policy(agent, jax.tree.map(jnp.asarray, params), None if bounds is None else tuple(bounds), stochastic)
+  return policy, made, config

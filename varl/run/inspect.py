@@ -5,11 +5,47 @@ from typing import Any
 
 import jax
 
-from varl.loop.evaluate import evaluator
+from varl.demonstrations import Demonstrations
+from varl.loop.evaluate import collect, evaluator
 from varl.report import render as pages
 from varl.run import configure, export
 
 Row = dict[str, Any]
+
+
+def rollout(
+  out: str | os.PathLike[str],
+  *,
+  episodes: int = 10,
+  stochastic: bool = False,
+  seed: int = 0,
+  algorithm: Any = None,
+  env: Any = None,
+) -> Demonstrations:
+  """Episodes of the policy that a run left, as demonstrations.
+
+  Args:
+    out: the run's directory.
+    episodes: how many, in parallel.
+    stochastic: whether the policy explores; by default it gives its mode.
+    seed: of the episodes' key.
+    algorithm, env: the algorithm and the environment, where the run was given an object and not a name.
+
+  Raises:
+    ValueError: fewer than one episode; `out` is no run, or has no readable policy; an episode turned non-finite.
+  """
+  if episodes < 1:
+    raise ValueError(f"a rollout is of at least one episode, got episodes={episodes}")
+  run = configure.read(out, algorithm)
+  made = configure.environment_of(run, env)
+  policy = export.load_policy(out, algorithm=algorithm)
+  settings = run.settings
+  found = collect(
+    made, policy.agent, policy.params, jax.random.key(seed), episodes=episodes, episode_length=settings.episode_length,
+    action_repeat=settings.action_repeat, stochastic=stochastic,
+  )  # fmt: skip
+  about = {"algorithm": run.algorithm, "env": run.env, "backend": run.backend, "run_seed": run.seed, "seed": seed}
+  return found._replace(source={**about, "stochastic": stochastic, "action_repeat": settings.action_repeat})
 
 
 def evaluate(

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import os
 import pathlib
 from collections.abc import Callable
@@ -66,6 +67,7 @@ def train(
   preset: bool = True,
   report: Reporter = silent,
   compile_cache: bool = True,
+  reward: Any = None,
   **overrides: Any,
 ) -> Run:
   """Trains an algorithm on an environment.
@@ -98,6 +100,8 @@ def train(
     report: shows progress (`varl.run.progress.console`).
     compile_cache: whether compiled programs are kept for the next start, in `varl.run.cache.directory()`; where JAX has
       a cache configured, that one is used.
+    reward: what is paid in place of the environment's reward: the directory of a run that learned one (`load_reward`),
+      or a `varl.types.Reward`.
     **overrides: fields of the algorithm's Config or of `Settings`.
 
   Raises:
@@ -110,13 +114,13 @@ def train(
   if isinstance(env, str):
     envs.registry.check_name(env, backend)
   algorithm = agents.load(algorithm)
-  run = configure.resolve(algorithm, env, backend=backend, seed=seed, preset=preset, **overrides)
+  run = configure.resolve(algorithm, env, backend=backend, seed=seed, preset=preset, reward=reward, **overrides)
   team = _team(run)
   path = None if out is None else directory.locate(out)
   if path is not None:  # now, before anything takes time, and once more where the place is taken
     team.lead(functools.partial(directory.judge, path, overwrite))
   made = envs.make(env, backend) if isinstance(env, str) else envs.make(env)
-  session = _session(run, algorithm, made, team)
+  session = _session(run, algorithm, made, team, reward)
   safeguards.check_learns(session.trainer)
   memory = safeguards.check_memory(session.trainer)
 
@@ -144,6 +148,7 @@ def resume(
   num_timesteps: int | None = None,
   algorithm: Any = None,
   env: Any = None,
+  reward: Any = None,
   callback: Callable[[Row], object] | None = None,
   report: Reporter = silent,
   compile_cache: bool = True,
@@ -156,7 +161,7 @@ def resume(
   Args:
     out: the run's directory.
     num_timesteps: environment steps in all; by default those it was started with.
-    algorithm, env: the algorithm and the environment, where the run was given an object and not a name.
+    algorithm, env, reward: what the run was given as an object and not by a name.
     callback, report, compile_cache: as in `train`.
 
   Raises:
@@ -177,7 +182,7 @@ def resume(
   if not saved_at and (path / "policy").exists():
     raise ValueError(f"the run in {path} has a policy, but its checkpoints are gone: it cannot go on")
   team = _team(run)
-  session = _session(run, configure.algorithm_of(run, algorithm), configure.environment_of(run, env), team)
+  session = _session(run, configure.algorithm_of(run, algorithm), configure.environment_of(run, env), team, reward)
   safeguards.check_learns(session.trainer)
   memory = safeguards.check_memory(session.trainer)
 
@@ -204,9 +209,13 @@ def _team(run: RunConfig) -> processes.Team:
   return processes.team(run.settings.num_devices > jax.local_device_count())
 
 
-def _session(run: RunConfig, algorithm: Algorithm, env: Any, team: processes.Team) -> Session:
+def _session(run: RunConfig, algorithm: Algorithm, env: Any, team: processes.Team, reward: Any) -> Session:
   sizes = spec(env)
-  agent = algorithm.make(sizes, run.config, axis=AXIS if run.settings.num_devices > 1 else None)
+  paid = configure.reward_of(run, sizes, reward)
+  given = {} if paid is None else {"reward": paid}
+  if given and "reward" not in inspect.signature(algorithm.make).parameters:
+    raise ValueError(f"{algorithm.name} takes no reward: its factory has no keyword `reward`")
+  agent = algorithm.make(sizes, run.config, axis=AXIS if run.settings.num_devices > 1 else None, **given)
   length = episode_length(env, run.settings.episode_length)  # written down, whoever named it
   settings = dataclasses.replace(run.settings, episode_length=length)
   run = run._replace(spec=sizes._asdict(), settings=settings)
@@ -256,7 +265,9 @@ def _run(
 def _policy(session: Session, state: TrainerState) -> Policy:
   agent = session.algorithm.make(session.spec, session.run.config)
   bounds = action_bounds(session.env)
-  return Policy(agent, processes.own(state.agent.params), None if bounds is None else (bounds.low, bounds.high))
+  own = jax.eval_shape(agent.init, jax.random.key(0)).params  # without those of a reward from elsewhere
+  params = {group: value for group, value in processes.own(state.agent.params).items() if group in own}
+  return Policy(agent, params, None if bounds is None else (bounds.low, bounds.high))
 
 
 def _leave(session: Session, policy: Policy, rows: list[Row], out: pathlib.Path, report: Reporter) -> None:

@@ -3,16 +3,19 @@
 from varl.values.actions import q_value, state_value
 from varl.values.corrections import Correction, n_step, retrace
 from varl.values.expansions import Expansion, mve, steve
+from varl.values.inverse import inverse_soft_q, none
 from varl.values.modified import munchausen, out_of_bounds_penalty
 from varl.values.states import lambda_value
 
 __all__ = [
   "Correction",
   "Expansion",
+  "inverse_soft_q",
   "lambda_value",
   "munchausen",
   "mve",
   "n_step",
+  "none",
   "out_of_bounds_penalty",
   "q_value",
   "retrace",

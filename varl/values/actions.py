@@ -71,7 +71,7 @@ def q_value(
     ValueError: a concrete γ outside [0, 1) or τ outside (0, 1]; an unknown pessimism; a correction of a regularised
       value, or one beside an expansion.
   """
-  _check(gamma, pessimism)
+  check(gamma, pessimism)
   if correction is not None and regularised:
     raise ValueError("a correction is of the plain return: regularised must be False")
   if correction is not None and expansion is not None:
@@ -181,7 +181,7 @@ def state_value(
   Raises:
     ValueError: as `q_value`, or one group for both.
   """
-  _check(gamma, pessimism)
+  check(gamma, pessimism)
   if group == state_group:
     raise ValueError(f"the action value and the state value are different groups, got {group!r} for both")
   target = f"target_{state_group}"
@@ -221,7 +221,8 @@ def state_value(
   return Value(init, q, q, step, backup)
 
 
-def _check(gamma: float | Array, pessimism: str | float | Array) -> None:
+def check(gamma: float | Array, pessimism: str | float | Array) -> None:
+  """Raises ValueError for a concrete discount outside [0, 1), or an unknown pessimism."""
   if isinstance(gamma, int | float) and not 0.0 <= gamma < 1.0:
     raise ValueError(f"the discount lies in [0, 1), got {gamma}")
   if isinstance(pessimism, str) and pessimism != "min":

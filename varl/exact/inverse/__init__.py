@@ -42,7 +42,6 @@ from varl.exact.inverse.imitation import (
   adversarial_fixed_point,
   iq_learn,
   optimal_logit,
-  payoff,
 )
 from varl.exact.inverse.likelihood import (
   expected_log_likelihood,
@@ -69,7 +68,6 @@ __all__ = [
   "log_likelihood",
   "occupancy",
   "optimal_logit",
-  "payoff",
   "reward_gradient",
   "sample_demonstrations",
   "trajectory_log_likelihood",

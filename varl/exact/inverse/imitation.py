@@ -11,9 +11,8 @@ from varl.exact.inverse.expert import occupancy
 from varl.exact.tabular import MDP, SoftSolution, soft_value_iteration
 from varl.exact.tabular.mdp import concrete, log_prior_of, temperature_of
 from varl.exact.tabular.messages import safe_log
+from varl.losses import payoff
 from varl.types import Array
-
-FORMS = ("softplus", "log", "log_odds")
 
 
 class Imitation(NamedTuple):
@@ -62,21 +61,6 @@ def optimal_logit(expert: Array, learner: Array) -> Array:
   return jnp.where(seen, logs[0] - jnp.where(seen, logs[1], 0.0), 0.0)
 
 
-def payoff(logit: Array, form: str) -> Array:
-  """What a discriminator pays the policy.
-
-    softplus:  -log(1 - D) = softplus(logit) >= 0, which pays for survival
-    log:       log D = -softplus(-logit) <= 0, which pays for an end
-    log_odds:  log D - log(1 - D) = logit
-
-  Raises:
-    ValueError: an unknown form.
-  """
-  if form not in FORMS:
-    raise ValueError(f"form is one of {', '.join(FORMS)}; got {form!r}")
-  return {"softplus": jax.nn.softplus, "log": jax.nn.log_sigmoid, "log_odds": lambda x: x}[form](logit)
-
-
 def adversarial_fixed_point(
   m: MDP,
   log_expert: Any,
@@ -96,7 +80,7 @@ def adversarial_fixed_point(
   Args:
     m: the process; its reward is ignored.
     log_expert: `[S, A]`, the expert's policy, positive wherever the learner may act.
-    form: as in `payoff`.
+    form: as in `losses.payoff`.
     temperature: c > 0.
     log_prior: as in `soft_value_iteration`; 0.0: c pays for entropy.
     iterations: of Newton's method on the log-probabilities, each with a line search.

@@ -1,0 +1,115 @@
+"""Imitation against the number of demonstrations: expert-normalised return, by algorithm, environment and seed.
+
+    python -m experiments.curves.imitation --envs cartpole pendulum --episodes 1 11 --seeds 0 1 2
+    python -m experiments.curves.imitation --envs pendulum --episodes 11 --control
+
+The expert is a run of the preset of `EXPERTS`; of its episodes each so many-th row is kept (`SUBSAMPLE`). A run's
+return is the mean of its last three evaluations, normalised so that uniformly random actions have 0 and the expert 1.
+With `--control` the demonstrations' actions are shuffled among their rows: whatever is learned then is the reward's own
+bias. Results go to `experiments/results/imitation/<env>.json`, one entry a run; those that are there already are kept.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+import varl
+from varl.demonstrations import Demonstrations
+from varl.run import doctor
+
+RESULTS = pathlib.Path(__file__).parents[1] / "results" / "imitation"
+ALGORITHMS = ("gail", "airl", "maxent_irl", "iq_learn", "bc")
+EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
+  "cartpole": ("ppo", {"num_timesteps": 200_000}),
+  "pendulum": ("sac", {}),
+  "inverted_pendulum": ("sac", {}),
+  "reacher": ("sac", {}),
+}
+SUBSAMPLE = {"cartpole": 20, "pendulum": 10, "inverted_pendulum": 20, "reacher": 20}
+MOST = 25
+LAST = 3
+
+
+def expert(env: str) -> tuple[Demonstrations, float, float]:
+  """Demonstrations, the expert's mean return over them, and that of random actions over as many episodes."""
+  algorithm, settings = EXPERTS[env]
+  with tempfile.TemporaryDirectory() as scratch:
+    out = pathlib.Path(scratch) / "expert"
+    run = varl.train(algorithm, env, out=out, **settings)
+    found = varl.rollout(out, episodes=MOST)
+    length = json.loads((out / "config.json").read_text())["settings"]["episode_length"]
+  agent = run.policy.agent
+  lost = agent._replace(act=agent.warm_up)
+  made = varl.envs.make(env)
+  evaluate = varl.evaluator(made, lost, episodes=MOST, episode_length=length, stochastic=True)
+  random = float(jax.jit(evaluate)(run.params, jax.random.key(0))["eval/episode_reward"])
+  return found, float(found.returns.mean()), random
+
+
+def shuffled(given: Demonstrations, seed: int) -> Demonstrations:
+  """The demonstrations with their actions in another order."""
+  order = np.random.default_rng(seed).permutation(len(given.obs))
+  return given._replace(action=given.action[order], raw_action=given.raw_action[order])
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--envs", nargs="+", choices=sorted(EXPERTS), default=["cartpole", "pendulum"])
+  parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS))
+  parser.add_argument("--episodes", type=int, nargs="+", default=[1, 4, 11, 25])
+  parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+  parser.add_argument("--control", action="store_true", help="shuffle the demonstrations' actions")
+  args = parser.parse_args()
+  RESULTS.mkdir(parents=True, exist_ok=True)
+  for env in args.envs:
+    demonstrations, best, random = expert(env)
+    for algorithm in args.algorithms:
+      for episodes in args.episodes:
+        for seed in args.seeds:
+          label = f"{algorithm}, {episodes} episodes, seed {seed}{', shuffled' if args.control else ''}"
+          if label in read(env)["runs"]:
+            continue
+          given = shuffled(demonstrations, seed) if args.control else demonstrations
+          start = time.monotonic()
+          run = varl.train(
+            algorithm, env, demonstrations=given, episodes=episodes, subsample=SUBSAMPLE[env], seed=seed
+          )  # fmt: skip
+          returns = [(row["env_steps"], row["eval/episode_reward"]) for row in run.metrics]
+          last = statistics.mean(value for _, value in returns[-LAST:])
+          entry = {
+            "algorithm": algorithm, "episodes": episodes, "seed": seed, "control": args.control,
+            "returns": returns, "last": last, "normalised": (last - random) / (best - random),
+            "seconds": time.monotonic() - start,
+          }  # fmt: skip
+          print(label, f"{entry['normalised']:.3f}", flush=True)
+          write(env, label, entry, {"expert": best, "random": random, "subsample": SUBSAMPLE[env]})
+
+
+def read(env: str) -> dict[str, Any]:
+  path = RESULTS / f"{env}.json"
+  found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"commands": [], "runs": {}}
+  return found
+
+
+def write(env: str, label: str, entry: dict[str, Any], about: dict[str, Any]) -> None:
+  """Adds one run to the record, which other processes may add to as well."""
+  body = read(env)
+  command = " ".join(["python -m experiments.curves.imitation", *sys.argv[1:]])
+  runs = {**body["runs"], label: entry}
+  commands = list(dict.fromkeys([*body["commands"], command]))
+  body = {"commands": commands, **about, **doctor.device_summary(), "runs": dict(sorted(runs.items()))}
+  path = RESULTS / f"{env}.json"
+  path.with_suffix(".new").write_text(json.dumps(body, indent=1) + "\n")
+  path.with_suffix(".new").replace(path)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,119 @@
+"""Demonstrations and what is learned from them, as the Configs describe it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from varl import demonstrations as demos
+from varl import networks, policies, temperatures
+from varl.checks import positive, unit_interval
+from varl.components.configs import DemonstrationConfig, ImitationConfig
+from varl.components.parts import Make, maker, optimizer, policy_gradient, policy_head, soft
+from varl.demonstrations import Demonstrations
+from varl.types import Agent, Design, Reward, Spec
+
+
+def demonstrations(spec: Spec, config: DemonstrationConfig, *, name: str) -> Demonstrations:
+  """Those that a `DemonstrationConfig` names, for an environment, as many of them as it says.
+
+  Args:
+    spec: the environment's sizes.
+    config: the algorithm's.
+    name: the algorithm's, for the message.
+
+  Raises:
+    ValueError: none are given, or they are not of this environment; or a field out of range.
+  """
+  positive(config, "episodes", whole=True, zero=True)
+  positive(config, "subsample", whole=True)
+  given: Any = config.demonstrations
+  if given is None:
+    raise ValueError(
+      f"{name} learns from demonstrations: demonstrations=FILE.npz (`varl rollout RUN --out FILE.npz` makes one), or "
+      "an object of varl.demonstrations"
+    )
+  if isinstance(given, Demonstrations):
+    discount, reward = given.discount, None if demos.unknown(given.reward) else given.reward
+    found = demos.of_arrays(
+      spec, given.obs, given.action, given.next_obs, terminated=discount == 0, truncated=given.truncated > 0,
+      reward=reward, raw_action=given.raw_action, episode=given.episode, source=given.source,
+    )  # fmt: skip
+  else:
+    found = demos.load(given, spec)
+  if config.episodes:
+    found = found.take(int(config.episodes))
+  return found.subsample(int(config.subsample)) if config.subsample > 1 else found
+
+
+def squashes(spec: Spec, config: Any) -> bool:
+  """Whether the policy squashes its raw actions."""
+  return bool(not spec.discrete and config.policy == "tanh_gaussian")
+
+
+def seen(spec: Spec, config: ImitationConfig, name: str) -> dict[str, Any]:
+  """The arguments of a learned reward that an `ImitationConfig` describes, its networks and sizes aside."""
+  positive(config, "reward_learning_rate", "reward_clip")
+  positive(config, "penalty", zero=True)
+  return {
+    "demonstrations": demonstrations(spec, config, name=name),
+    "optimizer": optimizer(config, config.reward_learning_rate),
+    "execute": policy_head(spec, config).execute,
+    "squashed": squashes(spec, config),
+    "gamma": config.gamma,
+    "absorbing": bool(config.absorbing),
+    "state_only": bool(config.state_only),
+    "clip": config.reward_clip,
+  }
+
+
+def of_states(spec: Spec, config: ImitationConfig) -> networks.Network:
+  """The network of a learned reward: of states and, unless the Config says otherwise, actions, and the end's mark."""
+  inputs = spec.observation_size + (0 if config.state_only else spec.action_size)
+  return networks.mlp(inputs + 1, 1, hidden=config.reward_hidden, activation="tanh")
+
+
+def inner(spec: Spec, config: ImitationConfig, *, axis: str | None = None) -> Design:
+  """The agent that a learned reward pays: soft actor-critic, or PPO.
+
+  Raises:
+    ValueError: another learner, or a field out of range.
+  """
+  if config.learner not in ("sac", "ppo"):
+    raise ValueError(f"learner is sac or ppo, got {config.learner!r}")
+  if config.learner == "sac":
+    return Design(*soft(spec, config), axis)
+  positive(config, "ppo_clip")
+  positive(config, "entropy_bonus", zero=True)
+  unit_interval(config, "lam")
+  bonus = temperatures.fixed(config.entropy_bonus)
+  own: Any = config
+  return policy_gradient(spec, own, bonus, surrogate="clip", clip=config.ppo_clip, divergence=True, axis=axis)
+
+
+def imitated(reward: Callable[..., Reward]) -> Callable[..., Design]:
+  """A `design` of an `ImitationConfig` whose reward is `reward(spec, config)`, and whose agent is `inner`."""
+
+  def design(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
+    return inner(spec, config, axis=axis)._replace(reward=reward(spec, config))
+
+  return design
+
+
+def offline_maker(
+  config_type: Callable[[], Any],
+  design: Callable[..., Design],
+  make_head: Callable[[Spec, Any], policies.Head],
+  name: str,
+) -> Make:
+  """As `maker`, of an algorithm that learns from demonstrations alone."""
+  online = maker(config_type, design, make_head)
+
+  def make(spec: Spec, config: Any = None, *, axis: str | None = None, reward: Reward | None = None) -> Agent:
+    config = config_type() if config is None else config
+    if reward is not None:
+      raise ValueError(f"{name} learns from demonstrations alone: no reward is paid")
+    made = online(spec, config, axis=axis)
+    rows = demonstrations(spec, config, name=name)
+    return demos.learner(made, rows, squashed=squashes(spec, config), axis=axis)
+
+  make.__annotations__["config"] = config_type
+  return make
