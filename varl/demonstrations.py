@@ -186,10 +186,10 @@ def of_arrays(
     raise ValueError(f"actions must lie in [0, {spec.action_size}), got {action.min()} to {action.max()}")
   if not spec.discrete and spec.bounded and np.abs(action).max() > 1.0 + 1e-6:
     raise ValueError(f"executed actions must lie in [-1, 1], got {action.min():.6g} to {action.max():.6g}")
-  dtype = np.int32 if spec.discrete else np.float32
-  arrays = [np.asarray(x, np.float32) for x in (obs, next_obs)]
+  dtype = np.int32 if spec.discrete else float
+  arrays = [np.asarray(x, float) for x in (obs, next_obs)]
   arrays += [np.asarray(x, dtype) for x in (action, raw_action)]
-  arrays += [np.asarray(x, np.float32) for x in (given, 1.0 - ended, cut)]
+  arrays += [np.asarray(x, float) for x in (given, 1.0 - ended, cut)]
   of_episode = np.unique(episode, return_inverse=True)[1].astype(np.int32)
   return Demonstrations._make([*arrays, of_episode, dict(source or {})])
 
