@@ -44,6 +44,20 @@ def unit_interval(config: Any, *names: str, lower_open: bool = False, upper_open
       raise ValueError(f"{name} lies in {interval}, got {value!r}")
 
 
+def arguments(*, above: dict[str, Any] | None = None, least: dict[str, Any] | None = None) -> None:
+  """Checks that arguments, by name, are above 0 or at least 0; traced arrays and None pass.
+
+  Raises:
+    ValueError: naming the argument, its value and what is allowed.
+  """
+  for name, value in (above or {}).items():
+    if isinstance(value, int | float) and not value > 0:
+      raise ValueError(f"{name} must be above 0, got {value}")
+  for name, value in (least or {}).items():
+    if isinstance(value, int | float) and not value >= 0:
+      raise ValueError(f"{name} must be at least 0, got {value}")
+
+
 def reachable(epsilon: Any, count: int, *, name: str, of: str) -> None:
   """Checks that weights of so many samples can diverge by ε from equal ones: at most by log count.
 

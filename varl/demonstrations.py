@@ -194,9 +194,24 @@ def of_arrays(
   return Demonstrations._make([*arrays, of_episode, dict(source or {})])
 
 
-def unknown(reward: Any) -> bool:
-  """Whether nobody knows the rewards: all are NaN."""
-  return bool(np.isnan(np.asarray(reward)).all())
+def checked(found: Demonstrations, spec: Spec) -> Demonstrations:
+  """Demonstrations once more, checked against an environment.
+
+  Raises:
+    ValueError: as `of_arrays`.
+  """
+  return of_arrays(
+    spec,
+    found.obs,
+    found.action,
+    found.next_obs,
+    terminated=np.asarray(found.discount) == 0,
+    truncated=np.asarray(found.truncated) > 0,
+    reward=None if np.isnan(np.asarray(found.reward)).all() else found.reward,
+    raw_action=found.raw_action,
+    episode=found.episode,
+    source=found.source,
+  )
 
 
 def stand_in(spec: Spec) -> Demonstrations:
@@ -299,20 +314,11 @@ def load(path: str | os.PathLike[str], spec: Spec | None = None) -> Demonstratio
   missing = [name for name in Demonstrations._fields[:-1] if name not in arrays]
   if missing:
     raise ValueError(f"{file} holds no demonstrations: it lacks {', '.join(missing)}")
-  known = None if unknown(arrays["reward"]) else arrays["reward"]
+  found = Demonstrations(
+    **{name: arrays[name] for name in Demonstrations._fields[:-1]}, source=described.get("source", {})
+  )
   try:
-    return of_arrays(
-      _sizes(arrays) if spec is None else spec,
-      arrays["obs"],
-      arrays["action"],
-      arrays["next_obs"],
-      terminated=arrays["discount"] == 0,
-      truncated=arrays["truncated"] > 0,
-      reward=known,
-      raw_action=arrays["raw_action"],
-      episode=arrays["episode"],
-      source=described.get("source", {}),
-    )
+    return checked(found, _sizes(arrays) if spec is None else spec)
   except ValueError as error:
     raise ValueError(f"{file}: {error}") from None
 

@@ -87,8 +87,8 @@ def of_pairs(m: tabular.MDP, weight: jax.Array, key: jax.Array, n: int) -> varl.
 
 def trained(
   algorithm: str, of: Problem, config: dict[str, Any], seeds: tuple[int, ...], *, updates: int, batch_size: int = 256
-) -> tuple[Any, Any]:
-  """The parameters after so many updates on rows of the policy as it is at each, one a seed, and the design."""
+) -> tuple[list[Any], Any]:
+  """The parameters of each seed after so many updates on rows of the policy as it is at each, and the design."""
   module, m = agents.load(algorithm), of.process
   sizes = spec(Tabular(m))
   full = module.Config(**{
@@ -109,7 +109,8 @@ def trained(
     init_key, key = jax.random.split(key)
     return jax.lax.scan(update, agent.init(init_key), jax.random.split(key, updates))[0].params
 
-  return jax.jit(jax.vmap(run))(jnp.stack([jax.random.key(seed) for seed in seeds])), design
+  found = jax.jit(jax.vmap(run))(jnp.stack([jax.random.key(seed) for seed in seeds]))
+  return [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(seeds))], design
 
 
 def everywhere(m: tabular.MDP) -> varl.Model:
@@ -158,10 +159,7 @@ def fixed_point(config: dict[str, Any], *, temperature: float = 0.3, updates: in
       exact = inverse.adversarial_fixed_point(m, log_expert, form=form, temperature=temperature, log_prior=log_prior)
       full = {"initial_temperature": temperature, **config}
       params, design = trained(algorithm, of, full, scale.seeds, updates=scale.updates(updates, updates // 2))
-      errors = [
-        distance(of.process, policy_of(design, jax.tree.map(lambda x, i=i: x[i], params), of.process), exact.log_policy)
-        for i in range(len(scale.seeds))
-      ]
+      errors = [distance(of.process, policy_of(design, mine, of.process), exact.log_policy) for mine in params]
       tolerance = scale.tolerance(0.03, 0.06)
       rows.append(Row(algorithm, f"{of.name}, {form}", "policy total variation", 0.0, 0.0, floats(errors), tolerance))
     return rows
@@ -180,10 +178,7 @@ def ends(forms: tuple[str, ...], *, temperature: float = 0.05, updates: int = 32
         exact = inverse.adversarial_fixed_point(m, log_expert, form=form, temperature=temperature, log_prior=log_prior)
         config = {"form": form, "absorbing": absorbing, "initial_temperature": temperature}
         params, design = trained(algorithm, of, config, scale.seeds, updates=scale.updates(updates, updates // 4))
-        stays = [
-          jnp.exp(policy_of(design, jax.tree.map(lambda x, i=i: x[i], params), of.process)[0, 0])
-          for i in range(len(scale.seeds))
-        ]
+        stays = [jnp.exp(policy_of(design, mine, of.process)[0, 0]) for mine in params]
         true = jnp.exp(exact.log_policy[0, 0])
         label = f"{of.name}, {form}, {'absorbing' if absorbing else 'as it is'}"
         errors = floats([abs(stay - true) for stay in stays])
@@ -219,9 +214,7 @@ def expert_policy(
       of = random_problem(index, branching=branching)
       target = of.log_expert if exact is None else exact(of)
       params, design = trained(algorithm, of, config, scale.seeds, updates=scale.updates(updates, updates // 2))
-      found = [
-        policy_of(design, jax.tree.map(lambda x, i=i: x[i], params), of.process) for i in range(len(scale.seeds))
-      ]
+      found = [policy_of(design, mine, of.process) for mine in params]
       errors = floats([distance(of.process, policy, target) for policy in found])
       limit = scale.tolerance(0.03, 0.06)
       rows.append(Row(algorithm, of.name, "policy total variation", 0.0, 0.0, errors, limit))
@@ -274,8 +267,7 @@ def recovery(
   states, zeros = jnp.eye(len(of.process.terminal)), jnp.zeros(len(of.process.terminal))
   at = varl.Batch(states, zeros.astype(jnp.int32), zeros, zeros + 1.0, states, zeros, {})
   errors, policies = [], []
-  for i in range(len(scale.seeds)):
-    mine = jax.tree.map(lambda x, i=i: x[i], params)
+  for mine in params:
     reward = design.reward.transfer(design, mine, at, jax.random.key(0))
     errors.append(1.0 - np.corrcoef(reward, of.process.reward[:, 0])[0, 1])
     policies.append(distance(of.process, policy_of(design, mine, of.process), of.log_expert))

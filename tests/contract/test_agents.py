@@ -183,7 +183,7 @@ def test_the_first_policy_of_an_unbounded_action_space_is_the_same_in_every_stat
 
 ALIKE = (
   "sac_v1", "virel", "sql_discrete", "rerpi", "reinforce", "maxent_pg", "erpg", "kl_pg", "svg_mpo", "smc_mpo", "airl",
-  "maxent_irl",
+  "maxent_irl", "iq_learn",
 )  # fmt: skip
 """Their loop differs from another algorithm's by the losses alone; they run with `-m slow`."""
 

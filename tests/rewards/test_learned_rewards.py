@@ -221,7 +221,7 @@ def test_inverse_soft_q_is_stationary_at_its_exact_end():
 def test_of_tables_cloning_gives_the_frequency_of_each_action():
   of = oracle.problem(*oracle.random_problem(0)[:2], "frequencies", seed=3)
   found, design = oracle.trained("bc", of, {"entropy_bonus": 0.0}, (0,), updates=2_000)
-  policy = oracle.policy_of(design, jax.tree.map(lambda x: x[0], found), of.process)
+  policy = oracle.policy_of(design, found[0], of.process)
   assert oracle.distance(of.process, policy, of.log_expert) < 0.02
 
 

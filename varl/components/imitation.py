@@ -31,14 +31,7 @@ def demonstrations(spec: Spec, config: DemonstrationConfig, *, name: str) -> Dem
       f"{name} learns from demonstrations: demonstrations=FILE.npz (`varl rollout RUN --out FILE.npz` makes one), or "
       "an object of varl.demonstrations"
     )
-  if isinstance(given, Demonstrations):
-    discount, reward = given.discount, None if demos.unknown(given.reward) else given.reward
-    found = demos.of_arrays(
-      spec, given.obs, given.action, given.next_obs, terminated=discount == 0, truncated=given.truncated > 0,
-      reward=reward, raw_action=given.raw_action, episode=given.episode, source=given.source,
-    )  # fmt: skip
-  else:
-    found = demos.load(given, spec)
+  found = demos.checked(given, spec) if isinstance(given, Demonstrations) else demos.load(given, spec)
   if config.episodes:
     found = found.take(int(config.episodes))
   return found.subsample(int(config.subsample)) if config.subsample > 1 else found

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses, policies
+from varl import checks, losses, policies
 from varl.networks import Network
 from varl.policies import Head
 from varl.step import POSTERIOR_STREAM, descend, entropy_metric, stream_key
@@ -201,8 +201,7 @@ def cloned(
   """
   if policy.evaluate is None:
     raise ValueError("cloning needs a policy with a density, such as posteriors.direct")
-  if isinstance(entropy, int | float) and not entropy >= 0:
-    raise ValueError(f"entropy, a weight, must be at least 0, got {entropy}")
+  checks.arguments(least={"entropy": entropy})
   evaluate, metric = policy.evaluate, entropy_metric(group)
 
   def step(design: Design) -> TrainStep:

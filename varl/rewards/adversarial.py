@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import checks, losses
 from varl.demonstrations import Demonstrations
 from varl.networks import Network
 from varl.rewards.rows import (
@@ -80,7 +80,8 @@ def gail(
     al. 2019, 1809.02925, section 4; "forward": Ghasemipour et al. 2019, 1911.02256, section 3.
   """
   losses.payoff(jnp.zeros(()), form)
-  _check(gamma, absorbing, penalty, clip)
+  check_absorbing(gamma, absorbing)
+  checks.arguments(above={"clip": clip}, least={"penalty": penalty})
   inputs = inputs_of(spec, execute, state_only=state_only)
 
   def logits(params: Params, x: Array) -> Array:
@@ -97,25 +98,20 @@ def gail(
     return reward + absorbing_steps(batch.discount, gamma) * pay(of_end(params)) if absorbing else reward
 
   def step(design: Design) -> TrainStep:
-    def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-      rows_key, mix_key = jax.random.split(key)
-      n = len(batch.reward)
-      expert = expert_rows(demonstrations, params, rows_key, n, squashed=squashed, axis=design.axis)
-      sources = {"expert": expert, "policy": batch}
-      x = {name: inputs.of(rows.obs, rows.action) for name, rows in sources.items()}
-      visits = functools.partial(mean_of_visits, gamma=gamma, absorbing=absorbing, axis=design.axis)
-      loss, metrics = told_apart(
-        {name: logits(params, seen) for name, seen in x.items()},
-        of_end(params),
-        {name: functools.partial(visits, discount=rows.discount) for name, rows in sources.items()},
-        clip=clip,
-        group=group,
-      )
-      slope = steepness(lambda x: logits(params, x), mix_key, x["expert"], x["policy"])
-      paid = jnp.mean(value(design, params, batch, key))
-      return loss + penalty * slope, {**metrics, f"{group}_steepness": slope, f"{group}_paid": paid}
-
-    return descend(group, loss, optimizer, axis=design.axis, terms=design.terms)
+    return _told_apart(
+      design,
+      optimizer,
+      functools.partial(expert_rows, demonstrations, squashed=squashed),
+      seen=lambda rows: inputs.of(rows.obs, rows.action),
+      logit=lambda params, x, rows: logits(params, x),
+      slope=logits,
+      of_end=of_end,
+      value=value,
+      visits=functools.partial(mean_of_visits, gamma=gamma, absorbing=absorbing),
+      penalty=penalty,
+      clip=clip,
+      group=group,
+    )
 
   return Reward(lambda key: {group: network.init(key)}, value, step)
 
@@ -166,7 +162,8 @@ def airl(
   """
   if entropy not in ENTROPIES:
     raise ValueError(f"entropy is {' or '.join(ENTROPIES)}; got {entropy!r}")
-  _check(gamma, absorbing, penalty, clip)
+  check_absorbing(gamma, absorbing)
+  checks.arguments(above={"clip": clip}, least={"penalty": penalty})
   inputs, pairs = (inputs_of(spec, execute, state_only=only) for only in (state_only, False))
   size = spec.observation_size
 
@@ -209,35 +206,67 @@ def airl(
     if design.posterior.log_prob is None:
       raise ValueError("airl needs a policy with a density, such as posteriors.direct; this posterior has none")
 
-    def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-      rows_key, mix_key = jax.random.split(key)
-      n = len(batch.reward)
-      expert = expert_rows(demonstrations, params, rows_key, n, squashed=squashed, axis=design.axis)
-      sources = {"expert": expert, "policy": batch}
-      x = {name: joined(rows) for name, rows in sources.items()}
-      visits = functools.partial(mean_of_visits, gamma=gamma, absorbing=absorbing, axis=design.axis)
-      loss, metrics = told_apart(
-        {
-          name: of_rows(params, x[name], rows.discount) - log_prob(design, params, rows)
-          for name, rows in sources.items()
-        },
-        of_end(params),
-        {name: functools.partial(visits, discount=rows.discount) for name, rows in sources.items()},
-        clip=clip,
-        group=group,
-      )
-      slope = steepness(lambda x: of_rows(params, x, jnp.ones(())), mix_key, x["expert"], x["policy"])
-      paid = jnp.mean(value(design, params, batch, key))
-      return loss + penalty * slope, {**metrics, f"{group}_steepness": slope, f"{group}_paid": paid}
-
-    return descend(group, loss, optimizer, axis=design.axis, terms=design.terms)
+    return _told_apart(
+      design,
+      optimizer,
+      functools.partial(expert_rows, demonstrations, squashed=squashed),
+      seen=joined,
+      logit=lambda params, x, rows: of_rows(params, x, rows.discount) - log_prob(design, params, rows),
+      slope=lambda params, x: of_rows(params, x, jnp.ones(())),
+      of_end=of_end,
+      value=value,
+      visits=functools.partial(mean_of_visits, gamma=gamma, absorbing=absorbing),
+      penalty=penalty,
+      clip=clip,
+      group=group,
+    )
 
   return Reward(init, value, step, transfer=transfer)
 
 
-def _check(gamma: Any, absorbing: bool, penalty: Any, clip: Any) -> None:
-  check_absorbing(gamma, absorbing)
-  if isinstance(penalty, int | float) and not penalty >= 0:
-    raise ValueError(f"penalty must be at least 0, got {penalty}")
-  if isinstance(clip, int | float) and not clip > 0:
-    raise ValueError(f"clip must be above 0, got {clip}")
+def _told_apart(
+  design: Design,
+  optimizer: optax.GradientTransformation,
+  draw: Callable[..., Batch],
+  *,
+  seen: Callable[[Batch], Array],
+  logit: Callable[[Params, Array, Batch], Array],
+  slope: Callable[[Params, Array], Array],
+  of_end: Callable[[Params], Array],
+  value: Callable[[Design, Params, Batch, Key], Array],
+  visits: Callable[..., Array],
+  penalty: float | Array,
+  clip: float | Array,
+  group: str,
+) -> TrainStep:
+  """The discriminator's step: it tells as many rows of the expert's from the batch's.
+
+  Args:
+    design, optimizer, penalty, clip, group: as in `gail`.
+    draw: the expert's rows.
+    seen: what of a row the penalty moves between.
+    logit: of rows, given what is seen of them.
+    slope: the function whose gradient the penalty is of.
+    of_end: the logit in the absorbing state.
+    value: what the rows are paid.
+    visits: the mean over rows and the visits of the absorbing state.
+  """
+
+  def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+    rows_key, mix_key = jax.random.split(key)
+    sources = {"expert": draw(params, rows_key, len(batch.reward), axis=design.axis), "policy": batch}
+    x = {name: seen(rows) for name, rows in sources.items()}
+    loss, metrics = told_apart(
+      {name: logit(params, x[name], rows) for name, rows in sources.items()},
+      of_end(params),
+      {name: functools.partial(visits, discount=rows.discount, axis=design.axis) for name, rows in sources.items()},
+      clip=clip,
+      group=group,
+    )
+    steep = steepness(functools.partial(slope, params), mix_key, x["expert"], x["policy"])
+    if not isinstance(penalty, int | float) or penalty:  # the gradient of a gradient, where it counts
+      loss = loss + penalty * steep
+    paid = jnp.mean(value(design, params, batch, key))
+    return loss, {**metrics, f"{group}_steepness": steep, f"{group}_paid": paid}
+
+  return descend(group, loss, optimizer, axis=design.axis, terms=design.terms)

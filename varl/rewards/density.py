@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import normalize
+from varl import checks, normalize
 from varl.networks import Network, state_action
 from varl.step import IMAGINE_STREAM, IMAGINED, descend
 from varl.types import Array, Batch, Design, Key, Metrics, Observation, Params, Reward, Spec, TrainStep, Transition
@@ -68,11 +68,7 @@ def log_ratio(
   """
   if form not in FORMS:
     raise ValueError(f"form is one of {', '.join(FORMS)}; got {form!r}")
-  for name, given in {"noise": noise, "warm_up": warm_up}.items():
-    if isinstance(given, int | float) and given < 0:
-      raise ValueError(f"{name} must be at least 0, got {given}")
-  if isinstance(clip, int | float) and not clip > 0:
-    raise ValueError(f"clip must be above 0, got {clip}")
+  checks.arguments(above={"clip": clip}, least={"noise": noise, "warm_up": warm_up})
   scale_group, count_group = f"{group}_scale", f"{group}_rollouts"
   inputs = state_action(spec, execute)
   before = spec.observation_size + spec.action_size

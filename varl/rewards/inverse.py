@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import checks, losses
 from varl.demonstrations import Demonstrations
 from varl.networks import Network
 from varl.rewards.rows import absorbing_steps, check_absorbing, expert_rows, inputs_of, mean_of_visits
@@ -64,10 +64,7 @@ def maxent_irl(
   if weights not in WEIGHTS:
     raise ValueError(f"weights is {' or '.join(WEIGHTS)}; got {weights!r}")
   check_absorbing(gamma, absorbing)
-  if isinstance(decay, int | float) and not decay >= 0:
-    raise ValueError(f"decay must be at least 0, got {decay}")
-  if isinstance(clip, int | float) and not clip > 0:
-    raise ValueError(f"clip must be above 0, got {clip}")
+  checks.arguments(above={"clip": clip}, least={"decay": decay})
   inputs = inputs_of(spec, execute, state_only=state_only)
 
   def rewards(params: Params, batch: Batch) -> Array:

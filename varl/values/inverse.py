@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import checks, losses
 from varl.networks import Critic
 from varl.step import descend, stream_key
 from varl.types import Array, Batch, Design, Key, Metrics, Observation, Params, TrainStep, Value
@@ -42,8 +42,7 @@ def inverse_soft_q(
 
   Reference: Garg et al. 2021, 2106.12142, Eq. 10 and appendix B; the second term by the expert's own visits: section 5.
   """
-  if isinstance(regularisation, int | float) and not regularisation > 0:
-    raise ValueError(f"regularisation must be above 0, got {regularisation}")
+  checks.arguments(above={"regularisation": regularisation})
   check(gamma, pessimism)
 
   def q(params: Params, obs: Observation, action: Array) -> Array:

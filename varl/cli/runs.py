@@ -1,0 +1,89 @@
+"""What is done with a run that is there: `varl eval`, `varl rollout` and `varl render`."""
+
+import pathlib
+
+from varl.cli.shared import COUNT, SEED, command, run_directory
+from varl.report.render import check_path
+
+
+def evaluate(tokens: list[str]) -> int:
+  """`varl eval`: a run's policy, evaluated."""
+  parser = command(
+    "eval",
+    """  varl eval runs/pendulum
+  varl eval runs/pendulum --episodes 100 --stochastic""",
+  )
+  parser.add_argument("out", metavar="OUT", help="directory of the run")
+  parser.add_argument("--episodes", type=COUNT, default=32, metavar="N", help="in parallel (default: 32)")
+  parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the mode")
+  parser.add_argument("--seed", type=SEED, default=0, metavar="N", help="of the evaluation's key (default: 0)")
+  arguments = parser.parse(tokens)
+  run_directory(arguments.out)
+  from varl.run import inspect
+
+  metrics = inspect.evaluate(
+    arguments.out, episodes=arguments.episodes, stochastic=arguments.stochastic, seed=arguments.seed
+  )
+  for name, value in metrics.items():
+    print(f"{name} {value:.6g}")
+  return 0
+
+
+def rollout(tokens: list[str]) -> int:
+  """`varl rollout`: episodes of a run's policy, written as demonstrations."""
+  parser = command(
+    "rollout",
+    """  varl rollout runs/pendulum --out demos.npz
+  varl rollout runs/pendulum --episodes 25 --stochastic --out demos.npz""",
+    description="Write episodes of a run's policy as demonstrations, for algorithms that take --demonstrations FILE.",
+  )
+  parser.add_argument("run", metavar="OUT", help="directory of the run")
+  parser.add_argument("--out", required=True, metavar="FILE.npz", help="the file to write")
+  parser.add_argument("--overwrite", action="store_true", help="replace a file that has this name")
+  parser.add_argument("--episodes", type=COUNT, default=10, metavar="N", help="in parallel (default: 10)")
+  parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the mode")
+  parser.add_argument("--seed", type=SEED, default=0, metavar="N", help="of the episodes' key (default: 0)")
+  arguments = parser.parse(tokens)
+  path = pathlib.Path(arguments.out)
+  if path.suffix != ".npz":
+    raise ValueError(f"demonstrations are a file FILE.npz, got {arguments.out!r}")
+  if path.exists() and not (arguments.overwrite and path.is_file()):
+    raise ValueError(f"{path} exists already; choose another name, or pass --overwrite")
+  run_directory(arguments.run)
+  from varl import demonstrations
+  from varl.run import inspect
+
+  found = inspect.rollout(
+    arguments.run, episodes=arguments.episodes, stochastic=arguments.stochastic, seed=arguments.seed
+  )
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    demonstrations.save(path, found)
+  except OSError as error:
+    raise ValueError(f"cannot write {path}: {error.strerror}") from None
+  returns = found.returns
+  print(f"{path}: {len(found.obs)} transitions, {found.episodes} episodes, mean return {returns.mean():.2f}")
+  return 0
+
+
+def render(tokens: list[str]) -> int:
+  """`varl render`: an episode as a page."""
+  parser = command(
+    "render",
+    """  varl render runs/pendulum --out episode.html
+  varl render runs/pendulum --out pages/seed1.html --seed 1""",
+    description="Write an episode of a run's policy as an HTML page, which any browser plays without a network. Brax "
+    "environments only.",
+  )
+  parser.add_argument("run", metavar="OUT", help="directory of the run")
+  parser.add_argument("--out", required=True, metavar="FILE.html", help="the page; another page of varl's is replaced")
+  parser.add_argument("--overwrite", action="store_true", help="replace any file that has the page's name")
+  parser.add_argument("--seed", type=SEED, default=0, metavar="N", help="of the episode's key (default: 0)")
+  arguments = parser.parse(tokens)
+  check_path(arguments.out, overwrite=arguments.overwrite)
+  run_directory(arguments.run)
+  from varl.run import inspect
+
+  length, total = inspect.render(arguments.run, arguments.out, seed=arguments.seed, overwrite=arguments.overwrite)
+  print(f"{arguments.out}: {length} steps, return {total:.2f}")
+  return 0

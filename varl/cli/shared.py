@@ -1,0 +1,42 @@
+"""What the commands share: their parsers, common flags, and the table of what each does."""
+
+import pathlib
+from typing import Any
+
+from varl.flags import Parser, whole_number
+
+SEED = whole_number(0, 2**32)
+"""The `type` of a seed's flag."""
+
+COUNT = whole_number(1)
+"""The `type` of a count's flag."""
+
+HELP = {
+  "train": "train an algorithm on an environment",
+  "resume": "go on with an interrupted run, or extend a finished one",
+  "eval": "evaluate a run's policy",
+  "rollout": "write episodes of a run's policy as demonstrations",
+  "render": "write an episode as an HTML page (Brax environments)",
+  "list": "list the algorithms and the environments",
+  "presets": "show the tuned settings",
+  "check-env": "look at every contract of an environment, by tracing and by running it",
+  "doctor": "show versions and devices, and what is wrong with them",
+}
+"""The commands, and what each does."""
+
+
+def command(name: str, examples: str, **kwargs: Any) -> Parser:
+  """The parser of one command."""
+  text = kwargs.pop("description", HELP[name][0].upper() + HELP[name][1:] + ".")
+  return Parser(prog=f"varl {name}", description=text, epilog=f"examples:\n{examples}", **kwargs)
+
+
+def add_cache(parser: Parser) -> None:
+  """Adds the flag that keeps no compiled programs."""
+  parser.add_argument("--no-compile-cache", action="store_true", help="keep no compiled programs for the next start")
+
+
+def run_directory(out: str) -> None:
+  """Answers at once where a directory is no run."""
+  if not (pathlib.Path(out) / "config.json").is_file():
+    raise ValueError(f"{out} is no run: it has no config.json")

@@ -1,0 +1,158 @@
+"""The commands that train: `varl train` and `varl resume`."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from varl import agents
+from varl.cli.shared import COUNT, SEED, add_cache, command, run_directory
+from varl.envs import registry
+from varl.flags import Parser, add_fields
+from varl.loop.settings import Settings
+
+
+def _train_parser(algorithm: str = "", config: Any = None, settings: Settings | None = None, note: str = "") -> Parser:
+  """The flags of `varl train`, those of an algorithm's Config among them once that is known."""
+  parser = command(
+    "train",
+    """  varl train sac --env inverted_pendulum --seed 1 --out runs/pendulum
+  varl train sac --env halfcheetah --num-timesteps 1e6 --hidden 256,256
+  varl train ppo --env inverted_pendulum --epochs 4
+  varl train my_module:make_agent --env my_module:MyEnvironment""",
+    usage="varl train ALGORITHM --env ENV [flags]",
+    description=f"Train an algorithm on an environment, from its tuned preset.\n\n{note or _TRAIN_NOTE}",
+    add_help=False,
+  )
+  parser.add_argument("-h", "--help", action="store_true", help="show this help")
+  parser.add_argument("--env", help="an environment (`varl list`), or package.module:factory")
+  parser.add_argument("--backend", help="physics backend of a Brax environment (default: its own)")
+  parser.add_argument("--seed", type=SEED, default=0, metavar="N", help="of the run's key (default: 0)")
+  parser.add_argument("--out", help="directory of the run (default: runs/ALGORITHM-ENV-seedN)")
+  parser.add_argument("--overwrite", action="store_true", help="replace the run that OUT holds")
+  parser.add_argument("--reward", metavar="RUN", help="pay the reward that this run has learned")
+  parser.add_argument("--no-preset", action="store_true", help="start from the bare defaults")
+  add_cache(parser)
+  if config is not None:
+    add_fields(parser, config, f"hyper-parameters of {algorithm}")
+  add_fields(parser, Settings() if settings is None else settings, "settings of the loop")
+  return parser
+
+
+_TRAIN_NOTE = f"""ALGORITHM is one of {", ".join(agents.names()[:8])},
+{", ".join(agents.names()[8:])}, or package.module:factory.
+`varl train ALGORITHM --help` lists its hyper-parameters, too."""
+
+
+def train(tokens: list[str]) -> int:
+  """`varl train`: an algorithm on an environment; status 130 where it was ended early."""
+  parser = _train_parser()
+  algorithm, tokens = _take_algorithm(tokens, parser)
+  own, _ = parser.parse_known_args(tokens)
+  if algorithm is None:
+    if not own.help:
+      raise ValueError(f"varl train needs an algorithm: {', '.join(agents.names())}")
+    parser.print_help()
+    return 0
+  agents.check_name(algorithm)
+  if own.env is not None:
+    registry.check_name(own.env, own.backend)
+  elif not own.help:
+    raise ValueError("varl train needs --env; `varl list` shows the environments")
+  found = agents.load(algorithm)
+  if own.help:
+    _train_help(found, own)
+    return 0
+  config = found.config
+  given = _train_parser(algorithm, config).parse(tokens)
+
+  from varl.run import training
+  from varl.run.progress import Console
+
+  out = own.out or f"runs/{found.name}-{own.env}-seed{own.seed}".replace(":", ".")
+  values = {name: getattr(given, name) for name in given.given if hasattr(config, name) or hasattr(Settings, name)}
+  report = Console()
+  try:
+    done = training.train(
+      algorithm,
+      own.env,
+      seed=own.seed,
+      backend=own.backend,
+      out=out,
+      overwrite=own.overwrite,
+      preset=not own.no_preset,
+      reward=own.reward,
+      compile_cache=not own.no_compile_cache,
+      report=report,
+      **values,
+    )
+  finally:
+    report.close()
+  return 0 if done.finished else 130
+
+
+def _take_algorithm(tokens: Sequence[str], parser: Parser) -> tuple[str | None, list[str]]:
+  """The algorithm among the tokens, and the others: the first that is no flag's value.
+
+  Of the algorithm's own flags, which are not known yet, every word that is no algorithm's name is taken for a value.
+  """
+  at = 0
+  while at < len(tokens):
+    flag, equals, _ = tokens[at].partition("=")
+    if not flag.startswith("-"):
+      return tokens[at], [*tokens[:at], *tokens[at + 1 :]]
+    at += 1
+    count = 0 if equals else parser.values(flag.replace("_", "-"))
+    if count is not None:
+      at += count
+      continue
+    while at < len(tokens) and not tokens[at].startswith("-") and not _is_algorithm(tokens[at]):
+      at += 1
+  return None, list(tokens)
+
+
+def _is_algorithm(token: str) -> bool:
+  return ":" in token or token in agents.names()
+
+
+def _train_help(algorithm: Any, own: argparse.Namespace) -> None:
+  """Every flag, with the values of the preset where the environment is known."""
+  config, settings = algorithm.config, Settings()
+  note = "The defaults shown are the bare ones; with --env ENV they are those of its preset, from which a run starts."
+  if own.env is not None:
+    from varl.run import configure
+
+    run = configure.resolve(algorithm, own.env, backend=own.backend, preset=not own.no_preset)
+    config, settings = run.config, run.settings
+    which = "the bare ones" if own.no_preset else f"those of the preset of {algorithm.name} on {own.env}"
+    note = f"The defaults shown are {which}."
+  _train_parser(algorithm.name, config, settings, note).print_help()
+
+
+def resume(tokens: list[str]) -> int:
+  """`varl resume`: a run, taken on; status as `train`."""
+  parser = command(
+    "resume",
+    """  varl resume runs/pendulum
+  varl resume runs/pendulum --num-timesteps 2e6""",
+  )
+  parser.add_argument("out", metavar="OUT", help="directory of the run")
+  parser.add_argument(
+    "--num-timesteps", type=COUNT, metavar="N", help="environment steps in all (default: as the run was started with)"
+  )
+  add_cache(parser)
+  arguments = parser.parse(tokens)
+  run_directory(arguments.out)
+  from varl.run import training
+  from varl.run.progress import Console
+
+  report = Console()
+  try:
+    done = training.resume(
+      arguments.out,
+      num_timesteps=arguments.num_timesteps,
+      report=report,
+      compile_cache=not arguments.no_compile_cache,
+    )
+  finally:
+    report.close()
+  return 0 if done.finished else 130
