@@ -160,7 +160,7 @@ def load_reward(path: str | os.PathLike[str], spec: Spec | None = None, *, algor
     raise ValueError(f"the reward of {path} was learned for {own}, but this environment is {spec}")
   reward = None if made.design is None else made.design(own, config).reward
   if reward is None:
-    raise ValueError(f"the run in {path} learned no reward: {made.name} is paid the environment's")
+    raise ValueError(f"the run in {path} learned no reward: {made.name} has none of its own")
   return rewards.learned(reward, policy.params)
 
 
