@@ -43,6 +43,7 @@ CASES = {
   "inverse_variance_weights": lambda x: losses.inverse_variance_weights(jnp.square(x)),
   "categorical_projection": lambda x: losses.categorical_projection(x, jnp.full(7, 1.0 / 7.0), EIGHT),
   "histogram_target": lambda x: losses.histogram_target(x, EIGHT, 0.1),
+  "cross_entropy": lambda x: losses.cross_entropy(x[None], jnp.full((1, 7), 1.0 / 7.0)),
   "quantile_loss": lambda x: losses.quantile_loss(x, EIGHT),
   "quantile_loss, absolute": lambda x: losses.quantile_loss(x, EIGHT, kappa=0.0),
   "conditional_value_at_risk": lambda x: losses.conditional_value_at_risk(x, 1.0 / 7.0, 0.3),

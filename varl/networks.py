@@ -36,7 +36,7 @@ class Critic(NamedTuple):
   Attributes:
     init: `key -> params`.
     apply: `(params, obs [B, o], raw action [n, B, d]) -> [E, n, B]` for an ensemble of E; the leading n may be absent,
-      and a discrete action has no d.
+      and a discrete action has no d. A critic of distributions has its K outputs last, `[E, n, B, K]`.
   """
 
   init: Callable[[Key], ArrayTree]
@@ -120,34 +120,39 @@ def ensemble(network: Network, size: int) -> Network:
   return Network(lambda key: jax.vmap(network.init)(jax.random.split(key, size)), apply)
 
 
-def action_in(network: Network, execute: Callable[[Array], Array]) -> Critic:
+def action_in(network: Network, execute: Callable[[Array], Array], *, outputs: int | None = None) -> Critic:
   """Q(s, a) of a network that takes the action as an input: for continuous actions.
 
   Args:
-    network: an ensemble, `[obs, executed action] [..., o + d] -> [E, ..., 1]`.
+    network: an ensemble, `[obs, executed action] [..., o + d] -> [E, ..., 1]`, or K in place of 1.
     execute: raw action -> executed action; the critic sees what the environment gets.
+    outputs: K of a critic of distributions (`values.Returns.size`); None: one number.
   """
 
   def apply(params: ArrayTree, obs: Array, action: Array) -> Array:
     obs = jnp.broadcast_to(obs, (*action.shape[:-1], obs.shape[-1]))
-    return network.apply(params, jnp.concatenate([obs, execute(action)], axis=-1))[..., 0]
+    found = network.apply(params, jnp.concatenate([obs, execute(action)], axis=-1))
+    return found[..., 0] if outputs is None else found
 
   return Critic(network.init, apply)
 
 
-def action_out(network: Network) -> Critic:
+def action_out(network: Network, *, outputs: int | None = None) -> Critic:
   """Q(s, a) of a network with one output an action: for discrete actions; one pass values them all.
 
   Args:
-    network: an ensemble, `obs [..., o] -> [E, ..., A]`.
+    network: an ensemble, `obs [..., o] -> [E, ..., A]`, or A·K in place of A.
+    outputs: K of a critic of distributions (`values.Returns.size`); None: one number an action.
   """
 
   def apply(params: ArrayTree, obs: Array, action: Array) -> Array:
     q = network.apply(params, obs)
+    q = q.reshape(*q.shape[:-1], -1, 1 if outputs is None else outputs)
     # A sum and not a gather: its gradient is a product and no scatter.
-    chosen = jax.nn.one_hot(action, q.shape[-1], dtype=q.dtype)
+    chosen = jax.nn.one_hot(action, q.shape[-2], dtype=q.dtype)[..., None]
     q = q.reshape(q.shape[0], *(1,) * (action.ndim - obs.ndim + 1), *q.shape[1:])
-    return jnp.sum(jnp.where(chosen > 0, q, 0.0), axis=-1)
+    found = jnp.sum(jnp.where(chosen > 0, q, 0.0), axis=-2)
+    return found[..., 0] if outputs is None else found
 
   return Critic(network.init, apply)
 

@@ -1,9 +1,9 @@
-"""Four equally good goals: how many of them soft Q-learning and SAC reach, and by which ways.
+"""Four equally good goals: how many of them soft Q-learning (by two samplers) and SAC reach, and by which ways.
 
     python -m experiments.claims.multi_goal           # 10 seeds each, with the preset of sql on multi_goal
     python -m experiments.claims.multi_goal --smoke   # one seed, a hundredth of the updates; writes only to --out
 
-Both have the same objective (reward scale and a fixed temperature), networks, learning rate, replay and number of
+All have the same objective (reward scale and a fixed temperature), networks, learning rate, replay and number of
 updates. After training, each agent acts as it explores, from 200 starts; a goal counts as reached where at least 2 % of
 the trajectories end at it. Writes `experiments/results/multi_goal/`: `summary.json` (shares of the goals, and goals
 reached, by seed) and `trajectories.png` (each algorithm's trajectories with its first seed).
@@ -28,14 +28,15 @@ from varl.loop import rollout
 from varl.run import configure, doctor
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "multi_goal"
-LABELS = {"sql": "soft Q-learning (Stein sampler)", "sac": "SAC (tanh-Gaussian)"}
+LABELS = {"sql": "Stein sampler", "sql_langevin": "Langevin chains", "sac": "SAC (tanh-Gaussian)"}
 STARTS, STEPS, LEAST = 200, 30, 0.02
 
 
 def runs(smoke: bool) -> dict[str, configure.RunConfig]:
-  """The configuration of each algorithm: the preset of sql, and the same for SAC as far as it has the same settings."""
+  """The configuration of each: the preset of sql by both samplers, and the same for SAC as far as it has the same."""
   short = {"num_timesteps": 3_000, "particles": 16, "hidden": (32, 32), "start_updates": 500} if smoke else {}
   sql = configure.resolve("sql", "multi_goal", **short)
+  langevin = configure.resolve("sql", "multi_goal", sampler="langevin", **short)
   shared = ("learning_rate", "gamma", "reward_scale", "hidden", "activation", "normalize_observations")
   sac = configure.resolve(
     "sac",
@@ -46,7 +47,7 @@ def runs(smoke: bool) -> dict[str, configure.RunConfig]:
     **{name: getattr(sql.config, name) for name in shared},
     **dataclasses.asdict(sql.settings),
   )
-  return {"sql": sql, "sac": sac}
+  return {"sql": sql, "sql_langevin": langevin, "sac": sac}
 
 
 def trajectories(run: configure.RunConfig, seeds: list[int]) -> np.ndarray:
@@ -96,7 +97,7 @@ def draw(places: dict[str, np.ndarray], records: dict[str, Any], path: pathlib.P
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  figure = Figure(figsize=(10.0, 5.4), layout="constrained")
+  figure = Figure(figsize=(5.0 * len(places), 5.4), layout="constrained")
   FigureCanvasAgg(figure)
   line = np.linspace(-7, 7, 141)
   grid = np.stack(np.meshgrid(line, line), axis=-1)

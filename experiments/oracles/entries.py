@@ -65,11 +65,26 @@ def with_models(config: dict[str, Any], **options: Any) -> tuple[Oracle, Oracle]
   )
 
 
+def with_critics(make: Any, config: dict[str, Any], low: float, high: float, **options: Any) -> tuple[Oracle, ...]:
+  """An algorithm with each of the critics that learn a distribution of the return, within [low, high]."""
+  bounds = {"return_low": low, "return_high": high, "atoms": 101}
+  kinds: dict[str, Any] = {"categorical": bounds, "hl_gauss": bounds, "quantile": {"atoms": 25, "kappa": 0.1}}
+  return tuple(
+    make({**config, "critic": kind, **own}, label=f", {kind}", in_short=False, **options) for kind, own in kinds.items()
+  )
+
+
 IQ = {"regularisation": 2.0, "temperature": 1.0}
 
 ORACLES: dict[str, tuple[Oracle, ...]] = {
-  "sac": (linear_gaussian({**GAUSSIAN, **FIXED}),),
-  "sac_discrete": (tabular_policy({**FIXED, **TABLE}),),
+  "sac": (
+    linear_gaussian({**GAUSSIAN, **FIXED}),
+    *with_critics(linear_gaussian, {**GAUSSIAN, **FIXED}, -40.0, 10.0, of=EACH),
+  ),
+  "sac_discrete": (
+    tabular_policy({**FIXED, **TABLE}),
+    *with_critics(tabular_policy, {**FIXED, **TABLE}, -10.0, 60.0, count=6),
+  ),
   "sac_v1": (
     linear_gaussian({**GAUSSIAN, "temperature": 0.3, "reward_scale": 1.0}),
     tabular_policy({**TABLE, "critics": 1, "temperature": 0.3, "reward_scale": 1.0}),
@@ -125,6 +140,19 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
       covariance=0.15,
       updates=8_000,
       label=", Stein",
+      in_short=False,
+    ),
+    linear_gaussian(
+      {
+        **SOFT_Q,
+        "sampler": "langevin",
+        "learning_rate": 3e-3,
+        "proposal_std": 1.0,
+        "value_samples": 32,
+        "act_samples": 64,
+        "chain_steps": 20,
+      },
+      label=", Langevin",
       in_short=False,
     ),
   ),

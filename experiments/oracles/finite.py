@@ -42,6 +42,9 @@ def tabular_policy(
   rollouts: Rollouts | None = None,
   updates: int = 16_000,
   short_updates: int = 6_000,
+  label: str = "",
+  in_short: bool = True,
+  count: int = COUNT,
 ) -> Oracle:
   """The twenty random `processes`: total variation to the exact policy, the mean over states that are not terminal.
 
@@ -62,11 +65,17 @@ def tabular_policy(
     rollouts: how an on-policy algorithm learns; it has no action value to be held to.
     updates: of the full form.
     short_updates: of the short form, at most.
+    label: after the problem's name, where an algorithm has several entries.
+    in_short: False where the short form leaves it out.
+    count: how many of the processes, the first ones.
   """
+  problems = count
 
   def run(algorithm: str, scale: Scale) -> list[Row]:
+    if scale.short and not in_short:
+      return []
     module = agents.load(algorithm)
-    count, run_updates = scale.problems(COUNT, 2), scale.updates(updates, min(updates, short_updates))
+    count, run_updates = scale.problems(problems, 2), scale.updates(updates, min(updates, short_updates))
     settings = loop(run_updates, warm_up=1_024, rollouts=rollouts, episode_length=EPISODE_LENGTH)
     chosen = jax.tree.map(lambda leaf: leaf[:count], processes())
 
@@ -120,7 +129,7 @@ def tabular_policy(
         if quantity in results:
           got, exact, errors = (np.asarray(x)[i] for x in results[quantity])
           row = float(np.mean(got)), float(np.mean(exact)), floats(errors), limit
-          rows.append(Row(algorithm, f"random process {i}", quantity, *row))
+          rows.append(Row(algorithm, f"random process {i}{label}", quantity, *row))
     return rows
 
   return run

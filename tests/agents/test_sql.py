@@ -366,13 +366,15 @@ def test_the_continuous_agent_updates_and_acts(sampler, bounded):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"sampler": "svgd"}, r"sampler is one of \['importance', 'stein'\], got 'svgd'"),
+    ({"sampler": "svgd"}, r"sampler is one of \['importance', 'langevin', 'stein'\], got 'svgd'"),
     ({"particles": 7}, "two equal sets"),
     ({"target_every": 0}, "target_every is a whole number > 0, got 0"),
     ({"temperature": 0.0}, "temperature is a finite number > 0, got 0.0"),
     ({"sampler_learning_rate": -1.0}, "sampler_learning_rate"),
     ({"value_samples": 0.5}, "value_samples is a whole number > 0, got 0.5"),
     ({"start_updates": -1}, "start_updates"),
+    ({"chain_steps": 0}, "chain_steps is a whole number > 0, got 0"),
+    ({"chain_step_size": 0.0}, "chain_step_size"),
     ({"proposal_std": 0.0}, "proposal_std"),
   ],
 )

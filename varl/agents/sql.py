@@ -1,7 +1,7 @@
 """Soft Q-learning (Haarnoja et al. 2017, 1702.08165).
 
-prior uniform × posterior Boltzmann (sampled by a Stein network, or by importance) × value regularised × temperature
-fixed.
+prior uniform × posterior Boltzmann (sampled by a Stein network, by importance, or by a Langevin chain) × value
+regularised × temperature fixed.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from varl import components, policies, posteriors, priors, temperatures
 from varl.checks import positive
 from varl.types import Design, Spec
 
-SAMPLERS = ("importance", "stein")
+SAMPLERS = ("importance", "langevin", "stein")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Config(components.CriticConfig):
     target_every: updates between two movements of the target critic.
     temperature: α, in (scaled) reward per nat.
     critics: members of the critic ensemble; the paper has one.
-    sampler: "stein", the paper's network; "importance", proposals resampled by their weight, without a network.
+    sampler: "stein", the paper's network; without a network "importance", proposals resampled by their weight, or
+      "langevin", a Markov chain that each environment carries on.
     particles: of Stein's direction, in two sets of one half each.
     value_samples: proposals a state in the value's target.
     act_samples: proposals a state that the action is taken from ("importance"), and that its mode is climbed to from.
@@ -31,6 +32,10 @@ class Config(components.CriticConfig):
       distribution.
     proposal_std: that fixed distribution is uniform on bounded actions; on the whole line a Gaussian of this
       deviation.
+    chain_steps: moves of the chain in each state ("langevin").
+    chain_step_size: ε of these moves at an episode's start.
+    chain_adjusted: whether a move may be refused, so that the chain's density is the policy's (MALA), or none is.
+    chain_adaptation: the rate at which log ε follows the share of adjusted moves that are taken; 0 holds it.
   """
 
   learning_rate: float = 1e-3
@@ -45,6 +50,10 @@ class Config(components.CriticConfig):
   act_samples: int = 64
   start_updates: int = 10_000
   proposal_std: float = 3.0
+  chain_steps: int = 10
+  chain_step_size: float = 0.05
+  chain_adjusted: bool = True
+  chain_adaptation: float = 0.05
 
 
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
@@ -59,9 +68,9 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
     ValueError: a hyper-parameter out of range, or discrete actions.
   """
   components.check(config)
-  positive(config, "sampler_learning_rate", "temperature", "proposal_std")
-  positive(config, "target_every", "critics", "particles", "value_samples", "act_samples", whole=True)
-  positive(config, "start_updates", zero=True)
+  positive(config, "sampler_learning_rate", "temperature", "proposal_std", "chain_step_size")
+  positive(config, "target_every", "critics", "particles", "value_samples", "act_samples", "chain_steps", whole=True)
+  positive(config, "start_updates", "chain_adaptation", zero=True)
   if config.sampler not in SAMPLERS:
     raise ValueError(f"sampler is one of {list(SAMPLERS)}, got {config.sampler!r}")
 
@@ -72,6 +81,18 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
     proposal = posteriors.gaussian_proposal(spec.action_size, config.proposal_std)
   if config.sampler == "importance":
     posterior = posteriors.boltzmann(proposal, samples=config.value_samples, act_samples=config.act_samples)
+  elif config.sampler == "langevin":
+    posterior = posteriors.langevin(
+      proposal,
+      head,
+      action_size=spec.action_size,
+      steps=config.chain_steps,
+      step_size=config.chain_step_size,
+      adjusted=bool(config.chain_adjusted),
+      adaptation=config.chain_adaptation,
+      value_samples=config.value_samples,
+      act_samples=config.act_samples,
+    )
   else:
     posterior = posteriors.stein(
       components.network(

@@ -5,10 +5,8 @@ from varl.components.configs import (
   Config,
   CorrectionConfig,
   CriticConfig,
-  DemonstrationConfig,
   GradientConfig,
   HeadConfig,
-  ImitationConfig,
   ImprovementConfig,
   ModelConfig,
   OnPolicyConfig,
@@ -21,6 +19,8 @@ from varl.components.configs import (
   structural,
 )
 from varl.components.imitation import (
+  DemonstrationConfig,
+  ImitationConfig,
   demonstrations,
   imitated,
   inner,

@@ -59,11 +59,23 @@ class CriticConfig(Config):
     tau: the rate at which the slow copies follow; 1 copies.
     critics: members of the critic ensemble.
     pessimism: "min" over the ensemble, or κ for mean - κ·std.
+    critic: what it learns: "scalar" (the mean return, by its squared error), "categorical" (probabilities on a grid),
+      "hl_gauss" (the mean, as that of a histogram) or "quantile" (quantiles).
+    atoms: of a distribution: points of the grid, bins, or quantiles.
+    return_low, return_high: the smallest and the largest (scaled) return, for "categorical" and "hl_gauss".
+    kappa: of "quantile": errors within it, in (scaled) return, count by their square.
+    risk: of "categorical" and "quantile": the policy improves the mean of this worst share of the returns; 1: of all.
   """
 
   tau: float = 0.005
   critics: int = 2
   pessimism: float | str = "min"
+  critic: str = "scalar"
+  atoms: int = 51
+  return_low: float | None = None
+  return_high: float | None = None
+  kappa: float = 1.0
+  risk: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,54 +189,6 @@ class CorrectionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DemonstrationConfig:
-  """What an expert did: `varl.demonstrations`.
-
-  Attributes:
-    demonstrations: a file that `varl rollout` wrote; in Python, an object of `varl.demonstrations`, too.
-    episodes: how many of its episodes are used, the first ones; 0: all.
-    subsample: every so many rows of each episode are kept.
-  """
-
-  demonstrations: str | None = None
-  episodes: int = 0
-  subsample: int = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class ImitationConfig(DemonstrationConfig, SoftConfig):
-  """A reward that is learned from demonstrations, and the agent that it pays.
-
-  Attributes:
-    learner: the agent: "sac", or "ppo", which needs the loop's settings of an on-policy algorithm.
-    reward_hidden: the widths of the hidden layers of the reward's networks, whose activation is tanh.
-    reward_learning_rate: Adam's step for them.
-    reward_clip: a reward is paid within ± this.
-    penalty: weight of the penalty on the gradient of the discriminator's logit; 0: none.
-    absorbing: whether ends are states that one stays in and is paid in.
-    state_only: whether the reward sees no action.
-    lam: λ of PPO's returns and advantages.
-    value_hidden: the widths of the hidden layers of PPO's value; None: those of `hidden`.
-    standardise: whether PPO's advantages are centred and divided by their deviation.
-    ppo_clip: how far from 1 PPO's policy ratio is worth moving.
-    entropy_bonus: weight of PPO's entropy bonus.
-  """
-
-  learner: str = "sac"
-  reward_hidden: tuple[int, ...] = (100, 100)
-  reward_learning_rate: float = 3e-4
-  reward_clip: float = 10.0
-  penalty: float = 10.0
-  absorbing: bool = True
-  state_only: bool = False
-  lam: float = 0.95
-  value_hidden: tuple[int, ...] | None = None
-  standardise: bool = True
-  ppo_clip: float = 0.2
-  entropy_bonus: float = 1e-2
-
-
-@dataclasses.dataclass(frozen=True)
 class PlanConfig:
   """Sequential Monte Carlo planning: `posteriors.smc`.
 
@@ -308,6 +272,8 @@ class TrustRegionConfig:
   dual_learning_rate: float = 1e-2
 
 
+CRITICS = ("scalar", "categorical", "hl_gauss", "quantile")
+
 FREE = ("correction_warm_up", "decay_updates", "grow_over", "start_updates")
 """Whole numbers that are compared with counters, and shape nothing."""
 
@@ -341,6 +307,16 @@ def check(config: Any) -> None:
   if isinstance(config, CriticConfig):
     positive(config, "critics", whole=True)
     unit_interval(config, "tau", lower_open=True)
+    if config.critic not in CRITICS:
+      raise ValueError(f"critic is one of {list(CRITICS)}, got {config.critic!r}")
+    positive(config, "atoms", whole=True)
+    positive(config, "kappa", zero=True)
+    unit_interval(config, "risk", lower_open=True)
+    if config.critic in ("categorical", "hl_gauss") and None in (config.return_low, config.return_high):
+      raise ValueError(
+        f"a {config.critic} critic needs the smallest and the largest return: return_low and return_high, in scaled "
+        f"reward; got {config.return_low} and {config.return_high}"
+      )
   if isinstance(config, OnPolicyConfig):
     unit_interval(config, "lam")
   if isinstance(config, ModelConfig):

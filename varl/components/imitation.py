@@ -1,15 +1,64 @@
 """Demonstrations and what is learned from them, as the Configs describe it."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from varl import demonstrations as demos
 from varl import networks, policies, temperatures
 from varl.checks import positive, unit_interval
-from varl.components.configs import DemonstrationConfig, ImitationConfig
+from varl.components.configs import SoftConfig
 from varl.components.parts import Make, maker, optimizer, policy_gradient, policy_head, soft
 from varl.demonstrations import Demonstrations
 from varl.types import Agent, Design, Reward, Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class DemonstrationConfig:
+  """What an expert did: `varl.demonstrations`.
+
+  Attributes:
+    demonstrations: a file that `varl rollout` wrote; in Python, an object of `varl.demonstrations`, too.
+    episodes: how many of its episodes are used, the first ones; 0: all.
+    subsample: every so many rows of each episode are kept.
+  """
+
+  demonstrations: str | None = None
+  episodes: int = 0
+  subsample: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ImitationConfig(DemonstrationConfig, SoftConfig):
+  """A reward that is learned from demonstrations, and the agent that it pays.
+
+  Attributes:
+    learner: the agent: "sac", or "ppo", which needs the loop's settings of an on-policy algorithm.
+    reward_hidden: the widths of the hidden layers of the reward's networks, whose activation is tanh.
+    reward_learning_rate: Adam's step for them.
+    reward_clip: a reward is paid within ± this.
+    penalty: weight of the penalty on the gradient of the discriminator's logit; 0: none.
+    absorbing: whether ends are states that one stays in and is paid in.
+    state_only: whether the reward sees no action.
+    lam: λ of PPO's returns and advantages.
+    value_hidden: the widths of the hidden layers of PPO's value; None: those of `hidden`.
+    standardise: whether PPO's advantages are centred and divided by their deviation.
+    ppo_clip: how far from 1 PPO's policy ratio is worth moving.
+    entropy_bonus: weight of PPO's entropy bonus.
+  """
+
+  learner: str = "sac"
+  reward_hidden: tuple[int, ...] = (100, 100)
+  reward_learning_rate: float = 3e-4
+  reward_clip: float = 10.0
+  penalty: float = 10.0
+  absorbing: bool = True
+  state_only: bool = False
+  lam: float = 0.95
+  value_hidden: tuple[int, ...] | None = None
+  standardise: bool = True
+  ppo_clip: float = 0.2
+  entropy_bonus: float = 1e-2
 
 
 def demonstrations(spec: Spec, config: DemonstrationConfig, *, name: str) -> Demonstrations:

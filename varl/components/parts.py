@@ -10,6 +10,7 @@ import optax
 from varl import networks, optimizers, policies, posteriors, priors, temperatures, values
 from varl.checks import positive, unit_interval
 from varl.components.configs import (
+  CriticConfig,
   HeadConfig,
   OnPolicyConfig,
   PolicyConfig,
@@ -121,18 +122,50 @@ def actor(spec: Spec, config: Any, policy: policies.Head) -> networks.Network:
   return network(config, spec.observation_size, policy.size, zero_output=not spec.discrete and not spec.bounded)
 
 
-def critic(spec: Spec, config: Any, policy: policies.Head) -> networks.Critic:
-  """An ensemble of action values: the action is an input where it is continuous, and one of the outputs else."""
+def returns(config: CriticConfig) -> values.Returns | None:
+  """What the Config's `critic` learns of the return; None: its mean alone.
+
+  Raises:
+    ValueError: bounds or a number of atoms that no distribution has, or a risk where there is no distribution.
+  """
+  if config.critic in ("scalar", "hl_gauss") and isinstance(config.risk, int | float) and config.risk != 1.0:
+    raise ValueError(
+      f"risk={config.risk} is of a distribution, and a {config.critic} critic has none: critic='categorical' or "
+      "'quantile'"
+    )
+  low: Any = config.return_low
+  high: Any = config.return_high
+  if config.critic == "categorical":
+    return values.categorical(low, high, config.atoms, risk=config.risk)
+  if config.critic == "hl_gauss":
+    return values.hl_gauss(low, high, config.atoms)
+  if config.critic == "quantile":
+    return values.quantile(config.atoms, kappa=config.kappa, risk=config.risk)
+  return None
+
+
+def critic(spec: Spec, config: Any, policy: policies.Head, *, outputs: int | None = None) -> networks.Critic:
+  """An ensemble of action values: the action is an input where it is continuous, and one of the outputs else.
+
+  Args:
+    spec: the environment's sizes.
+    config: the algorithm's.
+    policy: the head, which says what is executed.
+    outputs: of each action, of a critic of distributions; None: one number.
+  """
+  each = 1 if outputs is None else outputs
   if spec.discrete:
-    table = network(config, spec.observation_size, spec.action_size, of_values=True)
-    return networks.action_out(networks.ensemble(table, config.critics))
-  joined = network(config, spec.observation_size + spec.action_size, 1, of_values=True)
-  return networks.action_in(networks.ensemble(joined, config.critics), policy.execute)
+    table = network(config, spec.observation_size, spec.action_size * each, of_values=True)
+    return networks.action_out(networks.ensemble(table, config.critics), outputs=outputs)
+  joined = network(config, spec.observation_size + spec.action_size, each, of_values=True)
+  return networks.action_in(networks.ensemble(joined, config.critics), policy.execute, outputs=outputs)
 
 
 def q_value(spec: Spec, config: Any, policy: policies.Head, **options: Any) -> Value:
   """`values.q_value` as the Config says; `options` are its remaining arguments."""
-  return values.q_value(critic(spec, config, policy), optimizer(config), **_value_options(config), **options)
+  found = returns(config)
+  made = critic(spec, config, policy, outputs=None if found is None else found.size)
+  return values.q_value(made, optimizer(config), returns=found, **_value_options(config), **options)
 
 
 def actor_critic(
@@ -177,6 +210,10 @@ def actor_critic(
     )
   if config.separate_value and expansion is not None:
     raise ValueError("targets are expanded of action values: an expansion needs separate_value=False")
+  if config.separate_value and config.critic != "scalar":
+    raise ValueError(
+      f"a state value takes the mean of scalar critics: critic={config.critic!r} has separate_value=False"
+    )
   if config.separate_value:
     value = values.state_value(
       critic(spec, config, policy),

@@ -14,12 +14,14 @@ from varl.losses.bellman import bellman_residual, residual_temperature
 from varl.losses.distributional import (
   categorical_projection,
   conditional_value_at_risk,
+  cross_entropy,
   histogram_target,
   padded_support,
   quantile_loss,
 )
 from varl.losses.horizons import inverse_variance_weights
 from varl.losses.imitation import discriminator_loss, inverse_soft_q, norm_penalty, payoff
+from varl.losses.langevin import langevin_acceptance, langevin_move, langevin_step_size
 from varl.losses.model import gaussian_loss, soft_bounds
 from varl.losses.mpo import rank_weights, temperature_dual, weighted_likelihood
 from varl.losses.policy_gradient import clipped_ratio, importance_ratio, score_function, standardised
@@ -36,6 +38,7 @@ __all__ = [
   "categorical_projection",
   "clipped_ratio",
   "conditional_value_at_risk",
+  "cross_entropy",
   "discounted_target",
   "discriminator_loss",
   "enumerated_value",
@@ -46,6 +49,9 @@ __all__ = [
   "importance_value",
   "inverse_soft_q",
   "inverse_variance_weights",
+  "langevin_acceptance",
+  "langevin_move",
+  "langevin_step_size",
   "median_bandwidth",
   "moment_penalty",
   "munchausen_bonus",

@@ -54,7 +54,9 @@ def histogram_target(value: Array, support: Array, std: Array | float) -> Array:
   return mass / (below[..., -1:] - below[..., :1])
 
 
-def padded_support(low: float, high: float, bins: int, *, width_in_std: float = 0.75, reach: float = 3.0) -> Array:
+def padded_support(
+  low: float | Array, high: float | Array, bins: int, *, width_in_std: float = 0.75, reach: float = 3.0
+) -> Array:
   """The centres of bins that reach beyond [low, high] by so many σ of `histogram_target`, where σ is `width_in_std` Δ.
 
   Args:
@@ -67,9 +69,9 @@ def padded_support(low: float, high: float, bins: int, *, width_in_std: float = 
     `[K]`.
 
   Raises:
-    ValueError: low not below high, or too few bins for the padding.
+    ValueError: concrete ends that are not low < high, or too few bins for the padding.
   """
-  if not low < high:
+  if isinstance(low, int | float) and isinstance(high, int | float) and not low < high:
     raise ValueError(f"a support has low < high, got {low} and {high}")
   pad = reach * width_in_std
   if bins - 1 <= 2 * pad:
@@ -78,14 +80,32 @@ def padded_support(low: float, high: float, bins: int, *, width_in_std: float = 
   return low - pad * width + width * jnp.arange(bins)
 
 
-def quantile_loss(quantiles: Array, targets: Array, *, kappa: Array | float = 1.0) -> Array:
+def cross_entropy(logits: Array, target: Array) -> Array:
+  """-Σ_i m_i log p_i, p = softmax(logits): what a categorical critic descends, on a projected or a histogram target.
+
+  Args:
+    logits: `[..., K]`.
+    target: `[..., K]`, m; a constant of the loss.
+
+  Returns:
+    `[...]`, at least the target's entropy.
+
+  Reference: Bellemare, Dabney, Munos 2017, 1707.06887, Algorithm 1; Farebrother et al. 2024, 2403.03950, Eq. 2.
+  """
+  return -jnp.sum(jax.lax.stop_gradient(target) * jax.nn.log_softmax(logits, axis=-1), axis=-1)
+
+
+def quantile_loss(
+  quantiles: Array, targets: Array, *, probabilities: Array | None = None, kappa: Array | float = 1.0
+) -> Array:
   """The Huber quantile loss of all pairs: the quantiles at (i + ½)/N of the targets minimise it (κ = 0).
 
-    Σ_i mean_j |τ_i - 1{y_j < θ_i}| H_κ(y_j - θ_i)/κ,    H_κ(u) = ½ u² for |u| <= κ, else κ (|u| - κ/2)
+    Σ_i Σ_j p_j |τ_i - 1{y_j < θ_i}| H_κ(y_j - θ_i)/κ,    H_κ(u) = ½ u² for |u| <= κ, else κ (|u| - κ/2)
 
   Args:
     quantiles: `[..., N]`, θ.
     targets: `[..., M]`, y; a constant of the loss.
+    probabilities: `[..., M]`, p; None: 1/M each.
     kappa: κ >= 0; 0: |u| in place of H_κ(u)/κ.
 
   Returns:
@@ -100,7 +120,9 @@ def quantile_loss(quantiles: Array, targets: Array, *, kappa: Array | float = 1.
   size = jnp.abs(error)
   safe = jnp.where(jnp.asarray(kappa) > 0, kappa, 1.0)
   huber = jnp.where(size <= kappa, 0.5 * jnp.square(error) / safe, size - 0.5 * kappa)
-  return jnp.sum(jnp.mean(weight * huber, axis=-1), axis=-1)
+  if probabilities is None:
+    return jnp.sum(jnp.mean(weight * huber, axis=-1), axis=-1)
+  return jnp.sum(weight * huber * jax.lax.stop_gradient(probabilities)[..., None, :], axis=(-2, -1))
 
 
 def conditional_value_at_risk(atoms: Array, probabilities: Array, level: Array | float) -> Array:

@@ -11,6 +11,7 @@ from varl.posteriors.boltzmann import (
   uniform_proposal,
 )
 from varl.posteriors.iterative import iterative, iterative_inputs
+from varl.posteriors.langevin import langevin
 from varl.posteriors.parametric import cloned, direct, enumerated
 from varl.posteriors.planning import smc
 from varl.posteriors.score import natural, score
@@ -28,6 +29,7 @@ __all__ = [
   "gradient",
   "iterative",
   "iterative_inputs",
+  "langevin",
   "natural",
   "prior_proposal",
   "ranked",

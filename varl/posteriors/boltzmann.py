@@ -243,6 +243,26 @@ def weigh(design: Design, params: Params, obs: Observation, action: Array, log_p
   return jax.lax.stop_gradient(Particles(action, log_weight, log_ratio))
 
 
+def raw_log_density(design: Design, params: Params, head: Head, obs: Observation, raw: Array) -> Array:
+  """log of the Boltzmann policy's density of raw actions, up to a constant: Q/α + log p + log |det ∂g/∂u| (`[n, B]`).
+
+  Args:
+    design, params: give Q, α and log p.
+    head: the action space, whose g squashes.
+    obs: `[B, o]`.
+    raw: `[n, B, d]`, u; what is differentiated in it is the score.
+  """
+  q = design.value.q(params, obs, raw)
+  log_prior = design.prior.log_prob(params, obs, raw)
+  return losses.raw_log_density(q, log_prior, log_det(head, raw), design.temperature.value(params))
+
+
+def log_det(head: Head, raw: Array) -> Array:
+  """log |det ∂g/∂u|: what the densities of a raw and of its executed action differ by, whatever the distribution."""
+  neutral = jnp.zeros(head.size)
+  return head.distribution(neutral).log_prob(raw) - head.log_prob(neutral, raw)
+
+
 def best(design: Design, params: Params, obs: Observation, action: Array, *, starts: int = 4, steps: int = 20) -> Array:
   """The action of highest density Q/α + log p in each state, `[B, d]`, found from the proposals `[n, B, d]`.
 

@@ -7,7 +7,7 @@ import optax
 from varl import losses
 from varl.networks import Network
 from varl.policies import Head
-from varl.posteriors.boltzmann import Proposal, best, boltzmann, check_counts
+from varl.posteriors.boltzmann import Proposal, best, boltzmann, check_counts, log_det, raw_log_density
 from varl.step import assign, chain, descend
 from varl.types import (
   Array,
@@ -76,11 +76,6 @@ def stein(
   if particles < 4 or particles % 2:
     raise ValueError(f"particles come in two equal sets of at least two, got particles={particles}")
   counter = f"{group}_updates"
-  neutral = jnp.zeros(head.size)
-
-  def log_det(raw: Array) -> Array:
-    """log |det ∂g/∂u|: what the densities of a raw and of its executed action differ by, whatever the distribution."""
-    return head.distribution(neutral).log_prob(raw) - head.log_prob(neutral, raw)
 
   def sample(params: Params, obs: Observation, noise: Array) -> Array:
     obs = jnp.broadcast_to(obs, (*noise.shape[:-1], obs.shape[-1]))
@@ -98,7 +93,7 @@ def stein(
     raw, columns = jax.vmap(column, out_axes=(None, -1))(jnp.eye(action_size))  # columns: [n, B, d, d]
     stretch = jnp.maximum(jnp.linalg.slogdet(columns)[1], MIN_LOG_DET)
     log_noise = -0.5 * jnp.sum(jnp.square(noise) + jnp.log(2.0 * jnp.pi), axis=-1)
-    return raw, log_noise - stretch - log_det(raw)
+    return raw, log_noise - stretch - log_det(head, raw)
 
   def started(design: Design, params: Params, obs: Observation, key: Key, n: int) -> tuple[Array, Array]:
     early = params[counter] < start_updates
@@ -122,10 +117,7 @@ def stein(
       fixed, updated = jax.lax.stop_gradient(raw[: particles // 2]), raw[particles // 2 :]
 
       def density(action: Array) -> Array:
-        q = design.value.q(params, batch.obs, action)
-        log_prior = design.prior.log_prob(params, batch.obs, action)
-        alpha = design.temperature.value(params)
-        return jnp.sum(losses.raw_log_density(q, log_prior, log_det(action), alpha))
+        return jnp.sum(raw_log_density(design, params, head, batch.obs, action))
 
       direction = losses.stein_direction(fixed, jax.grad(density)(fixed), updated)
       metrics = {

@@ -2,6 +2,7 @@
 
 from varl.values.actions import q_value, state_value
 from varl.values.corrections import Correction, n_step, retrace
+from varl.values.distributions import Returns, categorical, hl_gauss, quantile
 from varl.values.expansions import Expansion, mve, steve
 from varl.values.inverse import inverse_soft_q, none
 from varl.values.modified import munchausen, out_of_bounds_penalty
@@ -10,6 +11,9 @@ from varl.values.states import lambda_value
 __all__ = [
   "Correction",
   "Expansion",
+  "Returns",
+  "categorical",
+  "hl_gauss",
   "inverse_soft_q",
   "lambda_value",
   "munchausen",
@@ -18,6 +22,7 @@ __all__ = [
   "none",
   "out_of_bounds_penalty",
   "q_value",
+  "quantile",
   "retrace",
   "state_value",
   "steve",

@@ -24,8 +24,9 @@ from varl.types import (
   Transition,
   Value,
 )
-from varl.values import expansions
+from varl.values import distributions, expansions
 from varl.values.corrections import Correction
+from varl.values.distributions import Returns
 
 
 def q_value(
@@ -41,6 +42,7 @@ def q_value(
   evaluates: Callable[[Design, Params, Batch, Key], Particles] | None = None,
   correction: Correction | None = None,
   expansion: expansions.Expansion | None = None,
+  returns: Returns | None = None,
   group: str = "critic",
 ) -> Value:
   """An ensemble of action values with a slow target copy (1812.05905, Eq. 5-6).
@@ -49,10 +51,13 @@ def q_value(
     L = mean over the batch of Σ_i ½ (Q_i(s, a) - y)²,   θ̄ ← (1 - τ) θ̄ + τ θ
 
   where Q̄ is the pessimistic reduction of the target ensemble, and m = 1 - terminated. With a correction y is its
-  target, of Q̄ along sequences from replay; with an expansion V(s') is one through the design's model.
+  target, of Q̄ along sequences from replay; with an expansion V(s') is one through the design's model. With `returns`
+  the critic's outputs are those of a distribution, Q is what it reads of them, and L its loss: on the distribution of
+  y over s' and the return from there, where it has atoms; else on y.
 
   Args:
-    critic: an ensemble (`networks.action_in` for continuous, `networks.action_out` for discrete actions).
+    critic: an ensemble (`networks.action_in` for continuous, `networks.action_out` for discrete actions), with as many
+      outputs as `returns` has.
     optimizer: for the ensemble's parameters.
     gamma: γ, the discount a step.
     tau: τ, the rate of the target copy.
@@ -65,17 +70,21 @@ def q_value(
       the posterior. `priors.samples` and `priors.every_action` evaluate the prior, as MPO does.
     correction: `retrace` or `n_step`, of the policy of `evaluates`; None is one step.
     expansion: `mve` or `steve`, along the posterior's own actions; None: none.
+    returns: `categorical`, `hl_gauss` or `quantile`; None: a number, by its squared error.
     group: the parameter group's name; its copy is "target_<group>".
 
   Raises:
     ValueError: a concrete γ outside [0, 1) or τ outside (0, 1]; an unknown pessimism; a correction of a regularised
-      value, or one beside an expansion.
+      value, or one beside an expansion; either with a distribution that has atoms.
   """
   check(gamma, pessimism)
   if correction is not None and regularised:
     raise ValueError("a correction is of the plain return: regularised must be False")
   if correction is not None and expansion is not None:
     raise ValueError("a target is corrected along real sequences or expanded through a model, not both")
+  atoms = None if returns is None else returns.atoms
+  if atoms is not None and not (correction is None and expansion is None):
+    raise ValueError("the distribution of the return is learned from one step, without a correction or an expansion")
   target = f"target_{group}"
   follow = track(group, into=target, rate=tau)
   if target_every != 1:
@@ -85,11 +94,14 @@ def q_value(
     params = critic.init(key)
     return {group: params, target: copy(params)}
 
+  def worth(outputs: Array) -> Array:
+    return outputs if returns is None else returns.value(outputs)
+
   def q(params: Params, obs: Observation, action: Array) -> Array:
-    return losses.pessimistic(critic.apply(params[group], obs, action), pessimism)
+    return losses.pessimistic(worth(critic.apply(params[group], obs, action)), pessimism)
 
   def q_target(params: Params, obs: Observation, action: Array) -> Array:
-    return losses.pessimistic(critic.apply(params[target], obs, action), pessimism)
+    return losses.pessimistic(worth(critic.apply(params[target], obs, action)), pessimism)
 
   def following_value(
     design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float
@@ -100,7 +112,7 @@ def q_value(
     if expansion is not None:
       return expansions.following_value(
         expansion, design, params, following, key, particles=particles, pessimism=pessimism, alpha=alpha, gamma=gamma,
-        reward_scale=reward_scale, q_each=lambda params, *at: critic.apply(params[target], *at),
+        reward_scale=reward_scale, q_each=lambda params, *at: worth(critic.apply(params[target], *at)),
       )  # fmt: skip
     drawn = particles(design, params, following, key)
     next_q = q_target(params, batch.next_obs, drawn.action)
@@ -109,22 +121,49 @@ def q_value(
   def regression(
     design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float
   ) -> tuple[Array, Array, Metrics]:
-    prediction = critic.apply(params[group], batch.obs, batch.action)
+    """The critic's outputs at the batch, their target y, and metrics."""
+    outputs = critic.apply(params[group], batch.obs, batch.action)
     if correction is not None:
-      return prediction, batch.extras["value_target"], {}
+      return outputs, batch.extras["value_target"], {}
     next_value, metrics = following_value(design, params, batch, key, alpha)
     y = losses.discounted_target(reward_scale * batch.reward, batch.discount, next_value, gamma)
-    return prediction, y, metrics
+    return outputs, y, metrics
+
+  def distribution(
+    design: Design, params: Params, batch: Batch, key: Key, alpha: Array | float
+  ) -> tuple[Array, Array, Array]:
+    """The critic's outputs at the batch, the returns of their target `[B, M]`, and the probabilities of these."""
+    drawn = (evaluates or design.posterior.particles)(
+      design, params, batch._replace(obs=batch.next_obs, extras={}), key
+    )
+    returns_of: Any = atoms
+    z, p = returns_of(critic.apply(params[target], batch.next_obs, drawn.action))
+    z, p = distributions.pessimistic(z, p, pessimism)
+    z, p = distributions.following(z, p, drawn.log_weight, drawn.log_ratio, alpha)
+    row = (reward_scale * batch.reward[:, None], batch.discount[:, None])
+    outputs = critic.apply(params[group], batch.obs, batch.action)
+    return outputs, losses.discounted_target(*row, z, gamma), p
 
   def backup(design: Design, params: Params, batch: Batch, key: Key) -> tuple[Array, Array]:
-    return regression(design, params, batch, key, 0.0)[:2]
+    if atoms is None:
+      outputs, y, _ = regression(design, params, batch, key, 0.0)
+      return worth(outputs), y
+    outputs, z, p = distribution(design, params, batch, key, 0.0)
+    return jnp.sum(jnp.multiply(*atoms(outputs)), axis=-1), jnp.sum(z * p, axis=-1)
 
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       alpha = design.temperature.value(params) if regularised else 0.0
-      prediction, y, metrics = regression(design, params, batch, key, alpha)
-      value = losses.squared_error(prediction, y).sum(axis=0)
-      return jnp.mean(value), {"target_q": jnp.mean(y), **metrics}
+      if returns is None:
+        prediction, y, metrics = regression(design, params, batch, key, alpha)
+        value = losses.squared_error(prediction, y)
+      elif atoms is None:
+        outputs, y, metrics = regression(design, params, batch, key, alpha)
+        value = returns.loss(outputs, y[:, None], jnp.ones_like(y)[:, None])
+      else:
+        outputs, z, p = distribution(design, params, batch, key, alpha)
+        value, y, metrics = returns.loss(outputs, z, p), jnp.sum(z * p, axis=-1), {}
+      return jnp.mean(value.sum(axis=0)), {"target_q": jnp.mean(y), **metrics}
 
     return chain(descend(group, loss, optimizer, axis=design.axis, terms=design.terms), follow)
 
