@@ -142,7 +142,7 @@ def test_a_cautious_policy_leaves_the_gamble():
     (lambda: sac.Config(critic="categorical", return_low=1.0, return_high=0.0), "low < high"),
     (lambda: sac.Config(critic="hl_gauss", return_low=0.0, return_high=1.0, atoms=5), "5 bins leave none"),
     (lambda: sac.Config(risk=0.5), "a scalar critic has none"),
-    (lambda: sac_v1.Config(critic="quantile"), "critic='quantile' has separate_value=False"),
+    (lambda: sac_v1.Config(critic="quantile"), "critic='quantile' needs separate_value=False"),
     (lambda: mpo.Config(critic="quantile", correction="retrace"), "without a correction or an expansion"),
     (lambda: svg.Config(critic="quantile", expansion="mve"), "without a correction or an expansion"),
   ],
