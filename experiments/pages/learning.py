@@ -7,7 +7,7 @@ ENVIRONMENTS = {
   "cartpole": "gymnax' CartPole-v1. The highest return is 500. A run counts as solved at 475.",
   "pendulum": "gymnax' Pendulum-v1. A run counts as solved at -200.",
   "inverted_double_pendulum": "The highest return is 9360.",
-  "reacher": "SAC takes half an update per step, `mbpo` one, and fewer steps: it learns no sooner, and ends lower.",
+  "reacher": "SAC takes half an update per step, `mbpo` and `smcp` one, and fewer steps: neither learns sooner, and both end lower.",
   "halfcheetah": "A first look on a CPU: at this length most algorithms have not begun to learn. The settings of the runs differ; "
   "each algorithm's `summary.json` holds its command. SAC, VIREL and β-VIREL run with a learning rate at which SAC does "
   "not learn this task, so the table is no comparison of what they can do.",
