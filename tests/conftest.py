@@ -76,6 +76,7 @@ def small(module, spec=None, **fields):
   Demonstrations are of the environment `spec`; by default of the point mass.
   """
   sizes = {"hidden": (8,), "model_hidden": (8,), "members": 2, "conjugate_iterations": 3}
+  sizes |= {"dynamics_hidden": (4,), "belief_samples": 2}
   if issubclass(module.Config, components.PlanConfig):
     sizes |= {"particles": 4, "horizon": 2, "value_samples": 2, "thompson": True}
   if issubclass(module.Config, components.CorrectionConfig):

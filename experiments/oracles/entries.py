@@ -65,10 +65,17 @@ def with_models(config: dict[str, Any], **options: Any) -> tuple[Oracle, Oracle]
   )
 
 
-def with_critics(make: Any, config: dict[str, Any], low: float, high: float, **options: Any) -> tuple[Oracle, ...]:
-  """An algorithm with each of the critics that learn a distribution of the return, within [low, high]."""
+def with_critics(
+  make: Any, config: dict[str, Any], low: float, high: float, wide: float, **options: Any
+) -> tuple[Oracle, ...]:
+  """An algorithm with each of the critics that learn a distribution of the return, within [low, high] or [wide, high]."""
   bounds = {"return_low": low, "return_high": high, "atoms": 101}
-  kinds: dict[str, Any] = {"categorical": bounds, "hl_gauss": bounds, "quantile": {"atoms": 25, "kappa": 0.1}}
+  kinds: dict[str, Any] = {
+    "categorical": bounds,
+    # Beyond its bounds a histogram's mean is flat, and a policy that is there finds no way back.
+    "hl_gauss": {**bounds, "return_low": wide, "atoms": 201},
+    "quantile": {"atoms": 25, "kappa": 0.1},
+  }
   return tuple(
     make({**config, "critic": kind, **own}, label=f", {kind}", in_short=False, **options) for kind, own in kinds.items()
   )
@@ -79,11 +86,11 @@ IQ = {"regularisation": 2.0, "temperature": 1.0}
 ORACLES: dict[str, tuple[Oracle, ...]] = {
   "sac": (
     linear_gaussian({**GAUSSIAN, **FIXED}),
-    *with_critics(linear_gaussian, {**GAUSSIAN, **FIXED}, -40.0, 10.0, of=EACH),
+    *with_critics(linear_gaussian, {**GAUSSIAN, **FIXED}, -40.0, 10.0, -160.0, of=EACH),
   ),
   "sac_discrete": (
     tabular_policy({**FIXED, **TABLE}),
-    *with_critics(tabular_policy, {**FIXED, **TABLE}, -10.0, 60.0, count=6),
+    *with_critics(tabular_policy, {**FIXED, **TABLE}, -10.0, 60.0, -10.0, count=6),
   ),
   "sac_v1": (
     linear_gaussian({**GAUSSIAN, "temperature": 0.3, "reward_scale": 1.0}),
@@ -217,6 +224,8 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   "gail": (fixed_point({}), fixed_point({"form": "softplus"}), ends(("softplus", "log", "log_odds"))),
   "airl": (recovered({"state_only": True}),),
   "iq_learn": (expert_policy(IQ, exact=functools.partial(iq_fixed_point, **IQ), branching=1),),
+  # The agent is soft actor-critic again when nothing is left to learn of the dynamics.
+  "vime": (tabular_policy({**FIXED, **TABLE, "dynamics_hidden": (), "gain_weight": 1e-2}, count=6),),
   "bc": (expert_policy({"entropy_bonus": 0.0}),),
   "ppo": (
     linear_gaussian(

@@ -27,6 +27,7 @@ AGENTS = {
   "gail": "generative adversarial imitation of demonstrations, off-policy or on-policy (1606.03476, 1809.02925)",
   "airl": "adversarial inverse reinforcement learning: a reward that outlives its dynamics (1710.11248)",
   "iq_learn": "inverse soft Q-learning from demonstrations alone (2106.12142)",
+  "vime": "exploration by information gain: curiosity about the dynamics (1605.09674)",
   "bc": "behaviour cloning: the policy under which demonstrations are most likely",
 }
 """Names and what they are: each is a module of `varl.agents`."""

@@ -21,6 +21,7 @@ from varl.components.configs import (
 from varl.components.imitation import (
   DemonstrationConfig,
   ImitationConfig,
+  LearnerConfig,
   demonstrations,
   imitated,
   inner,
@@ -69,6 +70,7 @@ __all__ = [
   "HeadConfig",
   "ImitationConfig",
   "ImprovementConfig",
+  "LearnerConfig",
   "Make",
   "ModelConfig",
   "OnPolicyConfig",

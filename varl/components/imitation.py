@@ -29,17 +29,11 @@ class DemonstrationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImitationConfig(DemonstrationConfig, SoftConfig):
-  """A reward that is learned from demonstrations, and the agent that it pays.
+class LearnerConfig(SoftConfig):
+  """The agent that is paid by a reward of its own: soft actor-critic, or PPO.
 
   Attributes:
-    learner: the agent: "sac", or "ppo", which needs the loop's settings of an on-policy algorithm.
-    reward_hidden: the widths of the hidden layers of the reward's networks, whose activation is tanh.
-    reward_learning_rate: Adam's step for them.
-    reward_clip: a reward is paid within ± this.
-    penalty: weight of the penalty on the gradient of the discriminator's logit; 0: none.
-    absorbing: whether ends are states that one stays in and is paid in.
-    state_only: whether the reward sees no action.
+    learner: "sac", or "ppo", which needs the loop's settings of an on-policy algorithm.
     lam: λ of PPO's returns and advantages.
     value_hidden: the widths of the hidden layers of PPO's value; None: those of `hidden`.
     standardise: whether PPO's advantages are centred and divided by their deviation.
@@ -48,17 +42,32 @@ class ImitationConfig(DemonstrationConfig, SoftConfig):
   """
 
   learner: str = "sac"
+  lam: float = 0.95
+  value_hidden: tuple[int, ...] | None = None
+  standardise: bool = True
+  ppo_clip: float = 0.2
+  entropy_bonus: float = 1e-2
+
+
+@dataclasses.dataclass(frozen=True)
+class ImitationConfig(DemonstrationConfig, LearnerConfig):
+  """A reward that is learned from demonstrations, and the agent that it pays.
+
+  Attributes:
+    reward_hidden: the widths of the hidden layers of the reward's networks, whose activation is tanh.
+    reward_learning_rate: Adam's step for them.
+    reward_clip: a reward is paid within ± this.
+    penalty: weight of the penalty on the gradient of the discriminator's logit; 0: none.
+    absorbing: whether ends are states that one stays in and is paid in.
+    state_only: whether the reward sees no action.
+  """
+
   reward_hidden: tuple[int, ...] = (100, 100)
   reward_learning_rate: float = 3e-4
   reward_clip: float = 10.0
   penalty: float = 10.0
   absorbing: bool = True
   state_only: bool = False
-  lam: float = 0.95
-  value_hidden: tuple[int, ...] | None = None
-  standardise: bool = True
-  ppo_clip: float = 0.2
-  entropy_bonus: float = 1e-2
 
 
 def demonstrations(spec: Spec, config: DemonstrationConfig, *, name: str) -> Demonstrations:
@@ -113,7 +122,7 @@ def of_states(spec: Spec, config: ImitationConfig) -> networks.Network:
   return networks.mlp(inputs + 1, 1, hidden=config.reward_hidden, activation="tanh")
 
 
-def inner(spec: Spec, config: ImitationConfig, *, axis: str | None = None) -> Design:
+def inner(spec: Spec, config: LearnerConfig, *, axis: str | None = None) -> Design:
   """The agent that a learned reward pays: soft actor-critic, or PPO.
 
   Raises:

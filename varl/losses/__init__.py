@@ -9,7 +9,7 @@ from varl.losses.actor_critic import (
   soft_value,
   squared_error,
 )
-from varl.losses.batches import batch_mean, batch_std
+from varl.losses.batches import batch_mean, batch_median, batch_std
 from varl.losses.bellman import bellman_residual, residual_temperature
 from varl.losses.distributional import (
   categorical_projection,
@@ -21,6 +21,7 @@ from varl.losses.distributional import (
 )
 from varl.losses.horizons import inverse_variance_weights
 from varl.losses.imitation import discriminator_loss, inverse_soft_q, norm_penalty, payoff
+from varl.losses.information import natural_gain, normal_divergence, second_order_gain
 from varl.losses.langevin import langevin_acceptance, langevin_move, langevin_step_size
 from varl.losses.model import gaussian_loss, soft_bounds
 from varl.losses.mpo import rank_weights, temperature_dual, weighted_likelihood
@@ -32,6 +33,7 @@ from varl.losses.vmpo import top_weights
 
 __all__ = [
   "batch_mean",
+  "batch_median",
   "batch_std",
   "bellman_residual",
   "boltzmann_weights",
@@ -55,7 +57,9 @@ __all__ = [
   "median_bandwidth",
   "moment_penalty",
   "munchausen_bonus",
+  "natural_gain",
   "norm_penalty",
+  "normal_divergence",
   "padded_support",
   "payoff",
   "pessimistic",
@@ -66,6 +70,7 @@ __all__ = [
   "rbf_kernel",
   "residual_temperature",
   "score_function",
+  "second_order_gain",
   "soft_bounds",
   "soft_value",
   "squared_error",

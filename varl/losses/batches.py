@@ -29,3 +29,25 @@ def batch_std(x: Array, axis: str | None = None) -> Array:
   variance = batch_mean(jnp.square(x - batch_mean(x, axis)), axis)
   # The gradient of a root is infinite at 0, where all are the same.
   return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)
+
+
+def batch_median(x: Array, valid: Array, axis: str | None = None) -> tuple[Array, Array]:
+  """The lower median of the valid rows, and over those of the members of a mapped axis.
+
+  Args:
+    x: `[B]`.
+    valid: `[B]` booleans.
+    axis: as in `batch_mean`.
+
+  Returns:
+    (median, how many rows are valid), scalars; the median of none is 0.
+  """
+  if axis is not None:
+    x, valid = (jax.lax.all_gather(y, axis, tiled=True) for y in (x, valid))
+  count = jnp.sum(valid)
+  ordered = jnp.sort(jnp.where(valid, x, jnp.inf))
+  median = jnp.where(count > 0, jnp.take(ordered, jnp.maximum(count - 1, 0) // 2), 0.0)
+  if axis is None:
+    return median, count
+  # All members have the same; this says so.
+  return jax.lax.pmean(median, axis), jax.lax.pmax(count, axis)
