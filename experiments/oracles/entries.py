@@ -66,16 +66,16 @@ def with_models(config: dict[str, Any], **options: Any) -> tuple[Oracle, Oracle]
 
 
 def with_critics(
-  make: Any, config: dict[str, Any], low: float, high: float, wide: float, **options: Any
+  make: Any, config: dict[str, Any], low: float, high: float, wide: float | None = None, **options: Any
 ) -> tuple[Oracle, ...]:
-  """An algorithm with each of the critics that learn a distribution of the return, within [low, high] or [wide, high]."""
+  """An algorithm with each of the critics that learn a distribution of the return, within [low, high].
+
+  Beyond its bounds a histogram's mean is flat, and a policy that is there finds no way back: `wide` is its own lower
+  bound, on a problem whose first policies pay far less than later ones.
+  """
   bounds = {"return_low": low, "return_high": high, "atoms": 101}
-  kinds: dict[str, Any] = {
-    "categorical": bounds,
-    # Beyond its bounds a histogram's mean is flat, and a policy that is there finds no way back.
-    "hl_gauss": {**bounds, "return_low": wide, "atoms": 201},
-    "quantile": {"atoms": 25, "kappa": 0.1},
-  }
+  histogram = bounds if wide is None else {**bounds, "return_low": wide, "atoms": 201}
+  kinds: dict[str, Any] = {"categorical": bounds, "hl_gauss": histogram, "quantile": {"atoms": 25, "kappa": 0.1}}
   return tuple(
     make({**config, "critic": kind, **own}, label=f", {kind}", in_short=False, **options) for kind, own in kinds.items()
   )
@@ -90,7 +90,7 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   ),
   "sac_discrete": (
     tabular_policy({**FIXED, **TABLE}),
-    *with_critics(tabular_policy, {**FIXED, **TABLE}, -10.0, 60.0, -10.0, count=6),
+    *with_critics(tabular_policy, {**FIXED, **TABLE}, -10.0, 60.0, count=6),
   ),
   "sac_v1": (
     linear_gaussian({**GAUSSIAN, "temperature": 0.3, "reward_scale": 1.0}),

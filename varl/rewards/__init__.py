@@ -3,7 +3,20 @@
 from varl.rewards.adversarial import airl, gail
 from varl.rewards.combine import learned, sum
 from varl.rewards.density import log_ratio
+from varl.rewards.empowerment import empowerment
+from varl.rewards.empowerment import outputs_of as empowerment_outputs
 from varl.rewards.information import GAINS, information_gain
 from varl.rewards.inverse import maxent_irl
 
-__all__ = ["GAINS", "airl", "gail", "information_gain", "learned", "log_ratio", "maxent_irl", "sum"]
+__all__ = [
+  "GAINS",
+  "airl",
+  "empowerment",
+  "empowerment_outputs",
+  "gail",
+  "information_gain",
+  "learned",
+  "log_ratio",
+  "maxent_irl",
+  "sum",
+]
