@@ -83,6 +83,8 @@ def small(module, spec=None, **fields):
     sizes |= {"correction": "sample", "correction_hidden": (8,), "correction_warm_up": 0}
   if issubclass(module.Config, components.DemonstrationConfig):
     sizes |= {"demonstrations": expert(spec_of(toys.PointMass()) if spec is None else spec), "reward_hidden": (8,)}
+  if issubclass(module.Config, components.DistilledConfig):
+    sizes |= {"withheld": 1}
   known = {field.name for field in dataclasses.fields(module.Config)}
   return module.Config(**{name: value for name, value in sizes.items() if name in known} | fields)
 

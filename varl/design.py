@@ -221,7 +221,7 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     params = state.params
     if normalize_observations:
       group = OBSERVED if on_policy else NORMALIZER
-      moments = normalize.update(params[group], transitions.obs, valid, axis=design.axis)
+      moments = normalize.update(params[group], transitions.obs, valid, axis=design.axis, context=spec.context)
       params = {**params, group: moments}
     for part in beside.values():
       if part.observe is not None:

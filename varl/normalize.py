@@ -42,7 +42,9 @@ def init(size: int) -> Moments:
   return Moments(jnp.zeros((), jnp.int32), jnp.zeros(size), jnp.zeros(size), jnp.ones(size))
 
 
-def update(moments: Moments, x: Array, valid: Array | None = None, *, axis: str | None = None) -> Moments:
+def update(
+  moments: Moments, x: Array, valid: Array | None = None, *, axis: str | None = None, context: int = 0
+) -> Moments:
   """Moments of the stream so far and of the frames x.
 
   With n frames of mean m and variance v before, and n' of mean m', variance v' now (Chan et al. 1979):
@@ -54,6 +56,7 @@ def update(moments: Moments, x: Array, valid: Array | None = None, *, axis: str 
     x: `[..., size]` fresh frames.
     valid: `[...]` booleans; frames where it is False are left out. All are taken where it is None.
     axis: a mapped axis whose members' frames belong to one stream.
+    context: so many of the last entries keep mean 0 and variance 1, and `apply` leaves them as they are.
 
   Returns:
     The new moments; the old ones where no frame is valid.
@@ -82,6 +85,10 @@ def update(moments: Moments, x: Array, valid: Array | None = None, *, axis: str 
   delta = new_mean - moments.mean
   mean = moments.mean + share * delta
   variance = (1 - share) * moments.variance + share * new_variance + share * (1 - share) * jnp.square(delta)
+  if context:
+    plain = jnp.arange(size) >= size - context
+    origin, mean = (jnp.where(plain, 0.0, y) for y in (origin, mean))
+    variance = jnp.where(plain, 1.0, variance)
   merged = Moments(frames, origin, mean, variance)
   return jax.tree.map(lambda old, fresh: jnp.where(new > 0, fresh, old), moments, merged)
 

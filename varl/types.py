@@ -93,13 +93,19 @@ class Spec(NamedTuple):
     action_size: number of action dimensions, or of actions where `discrete`.
     discrete: whether an action is one integer in [0, action_size).
     bounded: whether continuous actions live in [-1, 1] (scaled by the environment boundary) or on the whole line.
+    context: how many of the observation's last entries say which task or goal an episode has; running moments leave
+      them as they are.
   """
 
   observation_size: int
   action_size: int
   discrete: bool = False
   bounded: bool = True
+  context: int = 0
 
+
+VISIT = "visit"
+"""Where among a transition's extras its discounted visitation γ^t is."""
 
 LossFn = Callable[[Params, Batch, Key], tuple[Scalar, Metrics]]
 """`(params, batch, key) -> (scalar, metrics)`, what a gradient step descends: of all groups and one batch `[B]`.

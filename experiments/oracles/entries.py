@@ -7,6 +7,7 @@ from experiments.oracles.finite import first_choices, tabular_policy
 from experiments.oracles.imitation import ends, expert_policy, fixed_point, iq_fixed_point, recovered
 from experiments.oracles.regulators import boltzmann, hard, linear_gaussian
 from experiments.oracles.rows import Oracle, Rollouts
+from experiments.oracles.tasks import distilled, informed
 
 FIXED = {"adapt_temperature": False, "initial_temperature": 0.3, "normalize_observations": False}
 
@@ -80,6 +81,15 @@ def with_critics(
     make({**config, "critic": kind, **own}, label=f", {kind}", in_short=False, **options) for kind, own in kinds.items()
   )
 
+
+SHARED = {
+  "learning_rate": 3e-3,
+  "tau": 0.02,
+  "prior_tau": 0.02,
+  "hidden": (64, 64),
+  "critics": 1,
+  "normalize_observations": False,
+}
 
 IQ = {"regularisation": 2.0, "temperature": 1.0}
 
@@ -224,6 +234,11 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   "gail": (fixed_point({}), fixed_point({"form": "softplus"}), ends(("softplus", "log", "log_odds"))),
   "airl": (recovered({"state_only": True}),),
   "iq_learn": (expert_policy(IQ, exact=functools.partial(iq_fixed_point, **IQ), branching=1),),
+  "distral": (
+    distilled(SHARED, divergence=0.2, entropy=0.1, updates=20_000),
+    distilled({**SHARED, "form": "two_columns"}, divergence=0.2, entropy=0.1, updates=20_000, label=", two columns"),
+  ),
+  "iadp": (informed(SHARED, temperature=0.3, updates=20_000),),
   # The agent is soft actor-critic again when nothing is left to learn of the dynamics.
   "vime": (tabular_policy({**FIXED, **TABLE, "dynamics_hidden": (), "gain_weight": 1e-2}, count=6),),
   "bc": (expert_policy({"entropy_bonus": 0.0}),),

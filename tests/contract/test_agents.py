@@ -183,7 +183,7 @@ def test_the_first_policy_of_an_unbounded_action_space_is_the_same_in_every_stat
 
 ALIKE = (
   "sac_v1", "virel", "sql_discrete", "rerpi", "reinforce", "maxent_pg", "erpg", "kl_pg", "svg_mpo", "smc_mpo", "airl",
-  "maxent_irl", "iq_learn",
+  "maxent_irl", "iq_learn", "vime", "iadp",
 )  # fmt: skip
 """Their loop differs from another algorithm's by the losses alone; they run with `-m slow`."""
 
@@ -221,7 +221,11 @@ def test_numeric_hyper_parameters_can_be_mapped_over(case):
 
 
 OF_HEADS = (
-  components.OnPolicyConfig | components.PolicyConfig | components.BudgetConfig | components.DemonstrationConfig
+  components.OnPolicyConfig
+  | components.PolicyConfig
+  | components.BudgetConfig
+  | components.DemonstrationConfig
+  | components.DistilledConfig
 )
 
 

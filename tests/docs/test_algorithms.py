@@ -220,6 +220,7 @@ def choices(module, field):
   """The words that a field of the Config takes, which it says where it is given another one."""
   for env in ENVIRONMENTS:
     given = {"demonstrations": expert(spec(env))} if hasattr(module.Config, "demonstrations") else {}
+    given |= {"withheld": 1} if hasattr(module.Config, "withheld") else {}
     with contextlib.suppress(ValueError):  # of the other kind of actions
       module.make(spec(env), module.Config(**given))
       with pytest.raises(ValueError, match=rf"{field} is .* got '\?'") as refused:

@@ -27,6 +27,8 @@ AGENTS = {
   "gail": "generative adversarial imitation of demonstrations, off-policy or on-policy (1606.03476, 1809.02925)",
   "airl": "adversarial inverse reinforcement learning: a reward that outlives its dynamics (1710.11248)",
   "iq_learn": "inverse soft Q-learning from demonstrations alone (2106.12142)",
+  "distral": "several tasks, and a prior distilled from all of them (1707.04175)",
+  "iadp": "divergence from a default policy that sees a part of the observation (1905.01240)",
   "vime": "exploration by information gain: curiosity about the dynamics (1605.09674)",
   "bc": "behaviour cloning: the policy under which demonstrations are most likely",
 }

@@ -54,6 +54,11 @@ from varl.components.parts import (
   soft,
   temperature,
 )
+from varl.components.shared import (
+  DistilledConfig,
+  distilled,
+  seen_by_prior,
+)
 from varl.components.worlds import (
   correction,
   model,
@@ -66,6 +71,7 @@ __all__ = [
   "CorrectionConfig",
   "CriticConfig",
   "DemonstrationConfig",
+  "DistilledConfig",
   "GradientConfig",
   "HeadConfig",
   "ImitationConfig",
@@ -85,6 +91,7 @@ __all__ = [
   "correction",
   "critic",
   "demonstrations",
+  "distilled",
   "following",
   "head",
   "imitated",
@@ -106,6 +113,7 @@ __all__ = [
   "policy_head",
   "q_value",
   "seen",
+  "seen_by_prior",
   "soft",
   "squashes",
   "structural",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
   from varl.envs.base import Environment, State
   from varl.envs.door import Report, check
   from varl.envs.tabular import Tabular
+  from varl.envs.tasks import Tasks
   from varl.envs.trace import spec
   from varl.envs.vector import TimeStep, VectorEnv, VectorState, observe, vectorize
 
@@ -22,6 +23,7 @@ __all__ = [
   "Report",
   "State",
   "Tabular",
+  "Tasks",
   "TimeStep",
   "VectorEnv",
   "VectorState",
@@ -40,6 +42,7 @@ _LAZY = {
   "varl.envs.base": ("Environment", "State"),
   "varl.envs.door": ("Report", "check"),
   "varl.envs.tabular": ("Tabular",),
+  "varl.envs.tasks": ("Tasks",),
   "varl.envs.trace": ("spec",),
   "varl.envs.vector": ("TimeStep", "VectorEnv", "VectorState", "observe", "vectorize"),
 }

@@ -54,6 +54,10 @@ CATALOG: dict[str, Entry] = {
   ),
   "chain": Entry("corridor with a distracting small reward; two discrete actions", 6, 2, (), "toys.Chain"),
   "gridworld": Entry("5x5 grid with slips, corner to corner; solved exactly", 25, 4, (), "tabular.gridworld"),
+  "gridworld_tasks": Entry(
+    "four grids with slips, middle to a corner each; a task each episode", 29, 4, (), "tasks.gridworlds"
+  ),
+  "point_mass_tasks": Entry("the point mass, pushed to one of four corners", 8, 2, (), "tasks.point_masses"),
   "random_mdp": Entry("random finite process, drawn with `seed`; solved exactly", 10, 4, (), "tabular.random_mdp"),
   "cartpole": Entry("cart that balances a pole; two discrete actions", 4, 2, (), "gymnax:CartPole-v1"),
   "acrobot": Entry("two links, swung up by the joint between them; discrete actions", 6, 3, (), "gymnax:Acrobot-v1"),

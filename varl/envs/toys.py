@@ -13,14 +13,20 @@ from varl.types import Array
 
 
 class PointMass:
-  """A damped point mass on a plane, pushed to the origin.
+  """A damped point mass on a plane, pushed to the origin or another goal.
 
-  v' = 0.8 v + 0.2 a, x' = clip(x + 0.2 v', -2, 2), reward = -min(|x'|, 2) / 2 in [-1, 0]. It starts at rest, uniformly
-  in [-1, 1]², and never ends by itself. Observation: x and v, `[4]`; action: `[2]` in [-1, 1].
+  v' = 0.8 v + 0.2 a, x' = clip(x + 0.2 v', -2, 2), reward = -min(|x' - goal|, 2) / 2 in [-1, 0]. It starts at rest,
+  uniformly in [-1, 1]², and never ends by itself. Observation: x and v, `[4]`; action: `[2]` in [-1, 1].
+
+  Args:
+    goal: where it is pushed to; the observation does not say.
   """
 
   observation_size = 4
   action_size = 2
+
+  def __init__(self, goal: tuple[float, float] = (0.0, 0.0)):
+    self.goal = goal
 
   def reset(self, rng: Array) -> State:
     """A mass at rest at a place drawn with the legacy key `rng`."""
@@ -42,7 +48,7 @@ class PointMass:
     return self._state(jnp.clip(obs[:2] + 0.2 * velocity, -2.0, 2.0), velocity)
 
   def _state(self, position: Array, velocity: Array) -> State:
-    distance = jnp.sqrt(jnp.sum(position**2))
+    distance = jnp.sqrt(jnp.sum((position - jnp.asarray(self.goal)) ** 2))
     return State(
       obs=jnp.concatenate([position, velocity]),
       reward=-jnp.minimum(distance, 2.0) / 2.0,

@@ -10,6 +10,7 @@ import numpy as np
 from varl import checks
 from varl.demonstrations import EDGE, Demonstrations, of_arrays
 from varl.envs.base import Environment
+from varl.envs.tasks import OneTask, Tasks
 from varl.envs.vector import observe, vectorize
 from varl.types import Agent, Array, Key, Metrics, Params
 
@@ -38,7 +39,29 @@ def evaluator(
   Returns:
     A function, to be jitted, that gives `eval/episode_reward` (mean return), `eval/episode_reward_std` (over
     episodes), `eval/avg_episode_length` (environment steps) and `eval/nan_episodes` (cut short by a non-finite step).
+    Of several tasks (`envs.Tasks`) each gets an equal share of the episodes, at least one: these are means over the
+    tasks, and `eval/task_<k>_reward` is each one's own.
   """
+  if isinstance(env, Tasks) and not isinstance(env, OneTask):
+    tasks = env.tasks
+    each = -(-episodes // tasks)
+    own: Any = {"episodes": each, "episode_length": episode_length, "action_repeat": action_repeat}
+    of_tasks = [evaluator(env.only(task), agent, stochastic=stochastic, **own) for task in range(tasks)]
+
+    def all_tasks(params: Params, key: Key) -> Metrics:
+      checks.key(key)
+      found = [one(params, now) for one, now in zip(of_tasks, jax.random.split(key, tasks), strict=True)]
+      rows = {name: jnp.stack([metrics[name] for metrics in found]) for name in found[0]}
+      returns, spread = rows["eval/episode_reward"], rows["eval/episode_reward_std"]
+      mean = {name: jnp.mean(values) for name, values in rows.items()}
+      return {
+        **mean,
+        "eval/episode_reward_std": jnp.sqrt(jnp.mean(jnp.square(spread)) + jnp.var(returns)),
+        "eval/nan_episodes": jnp.sum(rows["eval/nan_episodes"]),
+        **{f"eval/task_{task}_reward": returns[task] for task in range(tasks)},
+      }
+
+    return all_tasks
   batch = vectorize(env, episodes, episode_length=episode_length, action_repeat=action_repeat, reset="cached")
   choose = agent.act if stochastic else agent.mode
 

@@ -9,7 +9,7 @@ from varl.losses.actor_critic import (
   soft_value,
   squared_error,
 )
-from varl.losses.batches import batch_mean, batch_median, batch_std
+from varl.losses.batches import batch_mean, batch_median, batch_std, visited_mean
 from varl.losses.bellman import bellman_residual, residual_temperature
 from varl.losses.distributional import (
   categorical_projection,
@@ -80,5 +80,6 @@ __all__ = [
   "systematic_resample",
   "temperature_dual",
   "top_weights",
+  "visited_mean",
   "weighted_likelihood",
 ]

@@ -51,3 +51,17 @@ def batch_median(x: Array, valid: Array, axis: str | None = None) -> tuple[Array
     return median, count
   # All members have the same; this says so.
   return jax.lax.pmean(median, axis), jax.lax.pmax(count, axis)
+
+
+def visited_mean(x: Array, visit: Array | None, axis: str | None = None) -> Array:
+  """Σ_b d_b x_b / Σ_b d_b: the mean of rows by how much each counts; differentiable in x, d being constants.
+
+  Args:
+    x: `[B]`.
+    visit: `[B]`, d >= 0; None: all count alike.
+    axis: as in `batch_mean`; of the normalisation alone, as the mean of x is taken over devices by whoever descends.
+  """
+  if visit is None:
+    return jnp.mean(x)
+  visit = jax.lax.stop_gradient(visit)
+  return jnp.mean(visit * x) / batch_mean(visit, axis)

@@ -10,6 +10,7 @@ from varl.posteriors.boltzmann import (
   taken,
   uniform_proposal,
 )
+from varl.posteriors.discounting import discounting
 from varl.posteriors.iterative import iterative, iterative_inputs
 from varl.posteriors.langevin import langevin
 from varl.posteriors.parametric import cloned, direct, enumerated
@@ -24,6 +25,7 @@ __all__ = [
   "cem",
   "cloned",
   "direct",
+  "discounting",
   "enumerated",
   "gaussian_proposal",
   "gradient",

@@ -12,6 +12,7 @@ from varl.networks import Network
 from varl.policies import Head
 from varl.step import POSTERIOR_STREAM, descend, entropy_metric, stream_key
 from varl.types import (
+  VISIT,
   Array,
   Batch,
   Carry,
@@ -118,7 +119,8 @@ def direct(
       if not isinstance(moment_penalty, int | float) or moment_penalty:
         policy = head.distribution(network.apply(params[group], batch.obs))
         value = value + moment_penalty * losses.moment_penalty(policy.mean(), policy.stddev())
-      return jnp.mean(value), {entropy: -jnp.mean(log_prob), "q": jnp.mean(q)}
+      mean = losses.visited_mean(value, batch.extras.get(VISIT), design.axis)
+      return mean, {entropy: -jnp.mean(log_prob), "q": jnp.mean(q)}
 
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis, terms=design.terms)
 
@@ -162,7 +164,8 @@ def enumerated(
       value = losses.expected_divergence(q, every.log_weight, every.log_ratio, alpha)
       weight = jnp.exp(every.log_weight)
       of_states = -jnp.sum(weight * every.log_weight, axis=0)
-      return jnp.mean(value), {entropy: jnp.mean(of_states), "q": jnp.mean(jnp.sum(weight * q, axis=0))}
+      mean = losses.visited_mean(value, batch.extras.get(VISIT), design.axis)
+      return mean, {entropy: jnp.mean(of_states), "q": jnp.mean(jnp.sum(weight * q, axis=0))}
 
     return descend(group, loss, optimizer, stream=POSTERIOR_STREAM, axis=design.axis, terms=design.terms)
 

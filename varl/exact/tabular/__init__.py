@@ -4,6 +4,7 @@ Every function takes one `MDP`, is pure, follows the dtype of its inputs (float6
 goes through `jit`, `vmap` (over processes and temperatures) and `grad`. Arguments are checked where they are concrete.
 """
 
+from varl.exact.tabular.distral import Distral, distral
 from varl.exact.tabular.em import EM, expectation_maximisation
 from varl.exact.tabular.exploration import (
   Belief,
@@ -34,6 +35,7 @@ __all__ = [
   "EM",
   "MDP",
   "Belief",
+  "Distral",
   "Evaluation",
   "Exploration",
   "HardSolution",
@@ -47,6 +49,7 @@ __all__ = [
   "chain",
   "corrected_problem",
   "dense",
+  "distral",
   "drawn_process",
   "elbo",
   "expectation_maximisation",

@@ -1,0 +1,126 @@
+"""Several tasks as one environment: one of them an episode, and which one is the last part of the observation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from varl.envs import base, toys
+from varl.envs.base import Environment, State
+from varl.envs.tabular import gridworld
+from varl.types import Array
+
+
+class Tasks:
+  """K environments of one shape; each episode is one of them, uniformly drawn, and the observation says which.
+
+  Observation: the task's own, and the task's number, one-hot, `[o + K]`. The last K entries are its `context`: running
+  moments leave them alone, and a prior may be kept from seeing them. An evaluation reports each task.
+
+  Args:
+    envs: the tasks.
+
+  Raises:
+    ValueError: fewer than two, or tasks that differ in observation, action, bounds, time limit, or in what their states
+      hold.
+  """
+
+  def __init__(self, envs: Sequence[Environment]):
+    envs = list(envs)
+    if len(envs) < 2:
+      raise ValueError(f"several tasks are at least two, got {len(envs)}")
+    shapes = [_shape(env) for env in envs]
+    for number, shape in enumerate(shapes):
+      for name, value in shape.items():
+        if value != shapes[0][name]:
+          raise ValueError(f"the tasks differ in their {name}: {shapes[0][name]} of task 0, {value} of task {number}")
+    states = [jax.eval_shape(env.reset, jax.ShapeDtypeStruct((2,), jnp.uint32)) for env in envs]
+    for number, state in enumerate(states):
+      if jax.tree.map(_described, state) != jax.tree.map(_described, states[0]):
+        raise ValueError(f"the states of task 0 and task {number} hold different things, so that no step serves both")
+    self.envs = envs
+    self.context = self.tasks = len(envs)
+    first = envs[0]
+    self.observation_size = base.positive(first.observation_size, "observation_size") + self.tasks
+    self.action_size = base.action_size(first)
+    self.discrete = base.is_discrete(first)
+    self.action_bounds = getattr(first, "action_bounds", base.DEFAULT_BOUNDS)
+    if limit := base.time_limit(first):
+      self.time_limit = limit
+
+  def reset(self, rng: Array) -> State:
+    """A task drawn with the legacy key `rng`, and its first state."""
+    task_key, own_key = jax.random.split(jax.random.wrap_key_data(rng))
+    task = jax.random.randint(task_key, (), 0, self.tasks)
+    state = jax.lax.switch(task, [env.reset for env in self.envs], jax.random.key_data(own_key))
+    return self._state(state, task)
+
+  def step(self, state: State, action: Array) -> State:
+    """The task's own step."""
+    task, own = state.data
+    return self._state(jax.lax.switch(task, [env.step for env in self.envs], own, action), task)
+
+  def only(self, task: int) -> "OneTask":
+    """An environment of the same observations whose episodes are all of this task."""
+    return OneTask(self, task)
+
+  def _state(self, own: Any, task: Array) -> State:
+    which = jax.nn.one_hot(task, self.tasks, dtype=own.obs.dtype)
+    return State(
+      jnp.concatenate([own.obs, which]), own.reward, own.done, metrics=own.metrics, info=own.info, data=(task, own)
+    )
+
+
+class OneTask(Tasks):
+  """One of several tasks, observed as all are: `Tasks.only`."""
+
+  def __init__(self, of: Tasks, task: int):
+    self.__dict__.update(of.__dict__)
+    self.task = task
+
+  def reset(self, rng: Array) -> State:
+    """The task's first state, by the key that its own `reset` would get."""
+    own_key = jax.random.split(jax.random.wrap_key_data(rng))[1]
+    return self._state(self.envs[self.task].reset(jax.random.key_data(own_key)), jnp.int32(self.task))
+
+  def step(self, state: State, action: Array) -> State:
+    """The task's own step."""
+    return self._state(self.envs[self.task].step(state.data[1], action), jnp.int32(self.task))
+
+
+def point_masses(distance: float = 1.0) -> Tasks:
+  """Four tasks: `toys.PointMass` pushed to (±distance, ±distance)."""
+  corners = [(x * distance, y * distance) for x in (-1.0, 1.0) for y in (-1.0, 1.0)]
+  return Tasks([toys.PointMass(goal) for goal in corners])
+
+
+def gridworlds(size: int = 5) -> Tasks:
+  """Four tasks: a grid with slips, from its middle to one of its corners.
+
+  Raises:
+    ValueError: a size below 3, or an even one, which has no middle.
+  """
+  if isinstance(size, bool) or not isinstance(size, int) or size < 3 or size % 2 == 0:
+    raise ValueError(f"size is an odd number of cells, at least 3; got {size!r}")
+  found = []
+  for row, column in ((0, 0), (0, size - 1), (size - 1, 0), (size - 1, size - 1)):
+    cells = [["."] * size for _ in range(size)]
+    cells[size // 2][size // 2], cells[row][column] = "S", "G"
+    found.append(gridworld(["".join(line) for line in cells]))
+  return Tasks(found)
+
+
+def _shape(env: Any) -> dict[str, Any]:
+  bounds = base.action_bounds(env)
+  return {
+    "observation": base.positive(env.observation_size, "observation_size"),
+    "actions": base.action_size(env),
+    "kind of actions": "discrete" if base.is_discrete(env) else "continuous",
+    "action bounds": None if bounds is None else tuple(side.tolist() for side in bounds),
+    "time limit": base.time_limit(env),
+  }
+
+
+def _described(leaf: Any) -> tuple[tuple[int, ...], str]:
+  return tuple(leaf.shape), str(leaf.dtype)
