@@ -1,6 +1,6 @@
 """Where the reward is rare: the share of places that are ever visited, by information gain and by noise alone.
 
-    python -m experiments.claims.exploration           # 5 seeds, about half an hour on one core
+    python -m experiments.claims.exploration           # 5 seeds, about an hour on one core
     python -m experiments.claims.exploration --smoke   # one seed, few steps; prints, and writes nothing
 
 A corridor of 40 cells that pays .1 for going back to its start and 1 at its far end (`toys.Chain`), and gymnax'
@@ -32,11 +32,11 @@ LOW, HIGH = jnp.array([-1.2, -0.07]), jnp.array([0.6, 0.07])
 NETWORK = {"hidden": (64, 64), "learning_rate": 1e-3}
 TASKS: dict[str, dict[str, Any]] = {
   "corridor": {
-    "env": lambda: toys.Chain(CELLS), "steps": 20_000, "episode_length": 100, "places": CELLS,
-    "algorithms": ("sac_discrete", "ppo", "vime"), "gain_weight": 0.3,
+    "env": lambda: toys.Chain(CELLS), "steps": 8_000, "episode_length": 100, "places": CELLS,
+    "algorithms": ("sac_discrete", "ppo", "vime"), "gain_weight": 0.1,
   },
   "continuous_mountain_car": {
-    "env": lambda: envs.make("continuous_mountain_car"), "steps": 40_000, "episode_length": 999,
+    "env": lambda: envs.make("continuous_mountain_car"), "steps": 30_000, "episode_length": 999,
     "places": BINS * BINS, "algorithms": ("sac", "ppo", "vime"), "gain_weight": 1.0,
   },
 }  # fmt: skip

@@ -100,7 +100,7 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   ),
   "sac_discrete": (
     tabular_policy({**FIXED, **TABLE}),
-    *with_critics(tabular_policy, {**FIXED, **TABLE}, -10.0, 60.0, count=6),
+    *with_critics(tabular_policy, {**FIXED, **TABLE}, -10.0, 60.0, count=3, updates=8_000),
   ),
   "sac_v1": (
     linear_gaussian({**GAUSSIAN, "temperature": 0.3, "reward_scale": 1.0}),
