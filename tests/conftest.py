@@ -28,7 +28,7 @@ from jax.sharding import AxisType, Mesh
 
 from varl import components, demonstrations
 from varl.agents import sac
-from varl.envs import State, toys
+from varl.envs import State, toys, with_skill
 from varl.envs import spec as spec_of
 from varl.types import Transition
 
@@ -60,6 +60,20 @@ class Steps:
     return State(jax.nn.one_hot(count % 3, 3) + poison, 1.0 + poison, done.astype(jnp.float32), data=count)
 
 
+PROBLEMS = (toys.PointMass(), toys.Chain(4))
+"""A toy problem of continuous actions, and one of discrete ones."""
+
+
+def of_module(module, env):
+  """The environment, with skills where the algorithm is one that learns them."""
+  return with_skill(env, 2) if hasattr(module.Config, "skill_hidden") else env
+
+
+def problems(module):
+  """`PROBLEMS`, as the algorithm needs them."""
+  return tuple(of_module(module, env) for env in PROBLEMS)
+
+
 def expert(spec, rows=12):
   """Demonstrations of two episodes, random; one ends by itself."""
   drawn = transitions(7, (rows,), spec)
@@ -76,7 +90,7 @@ def small(module, spec=None, **fields):
   Demonstrations are of the environment `spec`; by default of the point mass.
   """
   sizes = {"hidden": (8,), "model_hidden": (8,), "members": 2, "conjugate_iterations": 3}
-  sizes |= {"dynamics_hidden": (4,), "belief_samples": 2}
+  sizes |= {"dynamics_hidden": (4,), "belief_samples": 2, "skill_hidden": (8,)}
   if issubclass(module.Config, components.PlanConfig):
     sizes |= {"particles": 4, "horizon": 2, "value_samples": 2, "thompson": True}
   if issubclass(module.Config, components.CorrectionConfig):

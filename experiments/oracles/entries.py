@@ -7,7 +7,7 @@ from experiments.oracles.finite import first_choices, tabular_policy
 from experiments.oracles.imitation import ends, expert_policy, fixed_point, iq_fixed_point, recovered
 from experiments.oracles.regulators import boltzmann, hard, linear_gaussian
 from experiments.oracles.rows import Oracle, Rollouts
-from experiments.oracles.tasks import distilled, informed
+from experiments.oracles.tasks import distilled, informed, told
 
 FIXED = {"adapt_temperature": False, "initial_temperature": 0.3, "normalize_observations": False}
 
@@ -237,6 +237,21 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   "distral": (
     distilled(SHARED, divergence=0.2, entropy=0.1, updates=20_000),
     distilled({**SHARED, "form": "two_columns"}, divergence=0.2, entropy=0.1, updates=20_000, label=", two columns"),
+  ),
+  "diayn": (
+    told(
+      {
+        "learning_rate": 3e-3,
+        "skill_learning_rate": 3e-3,
+        "tau": 0.02,
+        "hidden": (64, 64),
+        "skill_hidden": (),
+        "critics": 1,
+        "normalize_observations": False,
+      },
+      temperature=0.1,
+      updates=20_000,
+    ),
   ),
   "iadp": (informed(SHARED, temperature=0.3, updates=20_000),),
   # The agent is soft actor-critic again when nothing is left to learn of the dynamics.

@@ -10,7 +10,7 @@ import varl
 from experiments.oracles.rows import Oracle, Row, Scale, floats, loop
 from experiments.oracles.runs import spread
 from varl import agents
-from varl.envs import Tasks, spec
+from varl.envs import Tasks, spec, with_skill
 from varl.envs.tabular import Tabular
 from varl.exact import information, tabular
 
@@ -47,12 +47,20 @@ def learned(
   params = varl.make_trainer(env, agent, settings).run(key)[0].agent.params
   obs = observations()
   actions = jnp.broadcast_to(jnp.arange(ACTIONS)[:, None], (ACTIONS, len(obs)))
-  zero = jnp.zeros(len(obs))
-  batch = varl.Batch(obs, actions[0], zero, zero + 1.0, obs, zero, {})
-  drawn = design.posterior.particles(design, params, batch, jax.random.key(0))
   log_prior = jax.nn.log_softmax(design.prior.log_prob(params, obs, actions) / share(made), axis=0)
-  of_tasks = jnp.moveaxis(drawn.log_weight, 0, -1).reshape(TASKS, STATES, ACTIONS)
-  return of_tasks, jnp.moveaxis(log_prior, 0, -1).reshape(TASKS, STATES, ACTIONS)[0]
+  return policies_of(design, params), jnp.moveaxis(log_prior, 0, -1).reshape(TASKS, STATES, ACTIONS)[0]
+
+
+def batch_of(obs: jax.Array) -> varl.Batch:
+  """Rows that stay where they are."""
+  zero = jnp.zeros(len(obs))
+  return varl.Batch(obs, jnp.zeros(len(obs), int), zero, zero + 1.0, obs, zero, {})
+
+
+def policies_of(design: varl.Design, params: Any) -> jax.Array:
+  """log π_i `[K, S, A]` of a posterior whose particles are all actions."""
+  drawn = design.posterior.particles(design, params, batch_of(observations()), jax.random.key(0))
+  return jnp.moveaxis(drawn.log_weight, 0, -1).reshape(TASKS, STATES, ACTIONS)
 
 
 def share(config: Any) -> Any:
@@ -71,7 +79,7 @@ def measured(
     module = agents.load(algorithm)
     count, run_updates = scale.problems(COUNT, 1), scale.updates(updates, updates // 4)
     settings = loop(
-      run_updates, warm_up=1_024, rollouts=None, episode_length=EPISODE_LENGTH, replay_capacity=run_updates
+      run_updates, warm_up=1_024, rollouts=None, episode_length=EPISODE_LENGTH, replay_capacity=3 * run_updates
     )
     seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
     each = [np.repeat(np.arange(count), len(scale.seeds)), np.tile(np.arange(len(scale.seeds)), count)]
@@ -82,15 +90,21 @@ def measured(
 
     runs = spread(one, jnp.asarray(each[0]), seeds[each[1]], together=True)
     found = jax.tree.map(lambda x: x.reshape(count, -1), runs)
-    rows = []
-    for index in range(count):
-      for quantity, limit in limits.items():
-        got, exact, errors = (np.asarray(x)[index] for x in found[quantity])
-        row = float(np.mean(got)), float(np.mean(exact)), floats(errors), scale.tolerance(*limit)
-        rows.append(Row(algorithm, f"3 random tasks {index}{label}", quantity, *row))
-    return rows
+    return rows_of(algorithm, found, limits, scale, "3 random tasks", label)
 
   return run
+
+
+def rows_of(
+  algorithm: str, found: Any, limits: dict[str, tuple[float, float]], scale: Scale, name: str, label: str = ""
+) -> list[Row]:
+  """One row for each problem and quantity of `{quantity: (got, exact, error)}`, each `[problems, seeds]`."""
+  rows = []
+  for quantity, limit in limits.items():
+    for index, (got, exact, errors) in enumerate(zip(*map(np.asarray, found[quantity]), strict=True)):
+      row = float(np.mean(got)), float(np.mean(exact)), floats(errors), scale.tolerance(*limit)
+      rows.append(Row(algorithm, f"{name} {index}{label}", quantity, *row))
+  return rows
 
 
 def total_variation(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
@@ -117,6 +131,62 @@ def distilled(config: dict[str, Any], *, divergence: float, entropy: float, upda
 
   limits = {"policies, total variation": (0.03, 0.09), "prior, total variation": (0.03, 0.09)}
   return measured({**config, **costs}, updates, measure, limits, label)
+
+
+def told(config: dict[str, Any], *, temperature: float, updates: int) -> Oracle:
+  """Skills on a random process: the learned bound is the information between skill and next state under the learned
+  policies, and these are soft-optimal for what q pays.
+
+  Args:
+    config: of the algorithm.
+    temperature: α.
+    updates: of the full form.
+  """
+
+  def run(algorithm: str, scale: Scale) -> list[Row]:
+    module = agents.load(algorithm)
+    count, run_updates = scale.problems(COUNT, 1), scale.updates(updates, updates // 4)
+    settings = loop(
+      run_updates, warm_up=1_024, rollouts=None, episode_length=EPISODE_LENGTH, replay_capacity=run_updates
+    )
+    seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
+    each = [np.repeat(np.arange(count), len(scale.seeds)), np.tile(np.arange(len(scale.seeds)), count)]
+
+    def one(index: jax.Array, key: jax.Array) -> Any:
+      m = jax.tree.map(lambda leaf: leaf[0], problem(index))
+      env = with_skill(Tabular(m), TASKS)
+      made = module.Config(gamma=DISCOUNT, decay_updates=run_updates, initial_temperature=temperature, **config)
+      agent, design = module.make(spec(env), made), module.design(spec(env), made)
+      params = varl.make_trainer(env, agent, settings).run(key)[0].agent.params
+      log_policy = policies_of(design, params)
+      rows = batch_of(observations())
+      log_q = design.reward.value(design, params, rows, key).reshape(TASKS, STATES)  # log q(z|s') - log p(z)
+
+      def visits(own: jax.Array) -> jax.Array:
+        steps = jnp.broadcast_to(own, (EPISODE_LENGTH, *own.shape))
+        before = jnp.mean(tabular.visitation(m, steps, horizon=EPISODE_LENGTH), axis=0)
+        return jnp.einsum("s,sa,sat->t", before, jnp.exp(own), tabular.dense(m).transition)
+
+      arrivals = jax.vmap(visits)(log_policy)
+      exact = information.mutual_information(jnp.full(TASKS, 1.0 / TASKS), arrivals)
+      bound = jnp.mean(jnp.sum(arrivals * log_q, axis=-1))
+
+      def best(of_skill: jax.Array) -> jax.Array:
+        paid = tabular.dense(m).transition @ of_skill
+        return tabular.soft_value_iteration(m._replace(reward=paid), temperature=temperature, log_prior=0.0).log_policy
+
+      zero = jnp.zeros(())
+      return {
+        "information": (bound, exact, jnp.abs(bound - exact) / exact),
+        "policies, total variation": (zero, zero, total_variation(log_policy, jax.vmap(best)(log_q))),
+      }
+
+    runs = spread(one, jnp.asarray(each[0]), seeds[each[1]], together=True)
+    found = jax.tree.map(lambda x: x.reshape(count, -1), runs)
+    limits = {"information": (0.05, 0.2), "policies, total variation": (0.03, 0.1)}
+    return rows_of(algorithm, found, limits, scale, "random process")
+
+  return run
 
 
 def informed(config: dict[str, Any], *, temperature: float, updates: int) -> Oracle:

@@ -1,13 +1,13 @@
 """What the contract's tests share: every algorithm small, on the toy problem whose actions it takes."""
 
-from conftest import small
+from conftest import PROBLEMS, problems, small
 
 from varl import agents
-from varl.envs import spec, toys
+from varl.envs import spec
 from varl.loop.settings import Settings
 from varl.loop.trainer import make_trainer
 
-CONTINUOUS, DISCRETE = toys.PointMass(), toys.Chain(4)
+CONTINUOUS, DISCRETE = PROBLEMS
 DECAY_UPDATES = 3
 
 
@@ -15,10 +15,11 @@ def build(name):
   """The algorithm with small networks and rates that fall to 0, and its problem."""
   module = agents.load(name)
   config = small(module, decay_updates=DECAY_UPDATES)
+  continuous, discrete = problems(module)
   try:
-    return module.make(spec(CONTINUOUS), config), CONTINUOUS
+    return module.make(spec(continuous), config), continuous
   except ValueError:
-    return module.make(spec(DISCRETE), config), DISCRETE
+    return module.make(spec(discrete), config), discrete
 
 
 def trainer(agent, env, **settings):

@@ -171,11 +171,14 @@ def test_the_first_policy_of_an_unbounded_action_space_is_the_same_in_every_stat
   """Else its noise grows with the state, and can drive a stable problem to infinity before anything is learned."""
   module = agents.load(name)
   fields = {"policy": "gaussian"} if any(f.name == "policy" for f in dataclasses.fields(module.Config)) else {}
-  problem = spec(toys.LinearQuadratic())
+  problem = spec(of_module(module, toys.LinearQuadratic()))
   config = small(module, problem, normalize_observations=False, **fields)
   agent = module.make(problem, config)
   params, key = agent.init(jax.random.key(0)).params, jax.random.key(1)
-  near, far = (agent.act(params, agent.carry(1_000), scale * jnp.ones((1_000, 2)), key)[0] for scale in (0.1, 1e4))
+  near, far = (
+    agent.act(params, agent.carry(1_000), scale * jnp.ones((1_000, problem.observation_size)), key)[0]
+    for scale in (0.1, 1e4)
+  )
   np.testing.assert_allclose(near, far, atol=1e-6)
   if fields:
     np.testing.assert_allclose([near.mean(), near.std()], [0.0, getattr(config, "initial_std", 1.0)], atol=0.1)
@@ -183,7 +186,7 @@ def test_the_first_policy_of_an_unbounded_action_space_is_the_same_in_every_stat
 
 ALIKE = (
   "sac_v1", "virel", "sql_discrete", "rerpi", "reinforce", "maxent_pg", "erpg", "kl_pg", "svg_mpo", "smc_mpo", "airl",
-  "maxent_irl", "iq_learn", "vime", "iadp",
+  "maxent_irl", "iq_learn", "vime", "iadp", "diayn",
 )  # fmt: skip
 """Their loop differs from another algorithm's by the losses alone; they run with `-m slow`."""
 

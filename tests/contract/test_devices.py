@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import expert, small, transitions
+from conftest import expert, problems, small, transitions
 from jax.sharding import PartitionSpec as P
 
 from varl import agents
@@ -26,11 +26,12 @@ def build(name, axis=None):
   alone = {"members": 1, "model_ends": "never", "real_share": 1.0, "resample_below": 0.0}
   if hasattr(module.Config, "demonstrations"):
     alone["demonstrations"] = expert(spec(toys.PointMass()), rows=1)
+  continuous, discrete = problems(module)
   config = small(module, **{field: value for field, value in alone.items() if hasattr(module.Config, field)})
   try:
-    return module.make(spec(toys.PointMass()), config, axis=axis)
+    return module.make(spec(continuous), config, axis=axis)
   except ValueError:
-    return module.make(spec(toys.Chain(4)), config, axis=axis)
+    return module.make(spec(discrete), config, axis=axis)
 
 
 def batch_for(agent, state):

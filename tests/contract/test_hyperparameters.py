@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import CONTINUOUS, DISCRETE, build
-from conftest import small, transitions
+from cases import build
+from conftest import problems, small, transitions
 
 from varl import agents, components, optimizers
 from varl.agents import mpo, ppo, sac, vmpo
@@ -37,10 +37,10 @@ def numeric(config):
 
 def problem(module):
   try:
-    module.make(spec(CONTINUOUS), small(module))
+    module.make(spec(problems(module)[0]), small(module))
   except ValueError:
-    return DISCRETE
-  return CONTINUOUS
+    return problems(module)[1]
+  return problems(module)[0]
 
 
 def free(config):

@@ -14,11 +14,11 @@ import types
 
 import jax
 import pytest
-from conftest import expert, prepared, small, transitions
+from conftest import PROBLEMS, expert, prepared, problems, small, transitions
 
 import varl
 from varl import agents, cli, components, presets
-from varl.envs import spec, toys
+from varl.envs import spec
 from varl.loop.settings import Settings
 from varl.loop.trainer import make_trainer
 from varl.run import configure, epochs, training
@@ -29,7 +29,6 @@ SHARED = ("index", "settings", "policy_gradients")
 PAGES = (*agents.AGENTS, *SHARED)
 SECTIONS = ["Design", "Equations", "Logged metrics", "Settings", "Details that decide whether it works", "Results"]
 CURVES = ROOT / "experiments" / "results" / "curves"
-ENVIRONMENTS = (toys.PointMass(), toys.Chain(4))
 
 
 @functools.cache
@@ -218,7 +217,7 @@ def test_the_equations_name_their_code_and_what_holds_them(name, record_property
 
 def choices(module, field):
   """The words that a field of the Config takes, which it says where it is given another one."""
-  for env in ENVIRONMENTS:
+  for env in problems(module):
     given = {"demonstrations": expert(spec(env))} if hasattr(module.Config, "demonstrations") else {}
     given |= {"withheld": 1} if hasattr(module.Config, "withheld") else {}
     with contextlib.suppress(ValueError):  # of the other kind of actions
@@ -289,7 +288,7 @@ def test_the_metrics_are_those_of_the_update(name):
     only = re.match(r"Only with (.*?): ", meaning)
     table[named(cell)] = [re.split(r", | and ", part) for part in only[1].split(" or ")] if only else [[]]
   met, count = dict.fromkeys(table, False), 0
-  for env, change in itertools.product(ENVIRONMENTS, variants(module)):
+  for env, change in itertools.product(problems(module), variants(module)):
     found = reported(module, env, change)
     if found is None:
       continue
@@ -306,7 +305,7 @@ def test_the_metrics_are_those_of_the_update(name):
 
 def test_the_metrics_of_the_loop():
   """What rows of `metrics.csv` hold beside the update's own."""
-  env = ENVIRONMENTS[0]
+  env = PROBLEMS[0]
   agent = agents.load("sac").make(spec(env))
   shapes = jax.eval_shape(make_trainer(env, agent, Settings()).run, jax.random.key(0))[1]
   own = {f"training/{name}" for name in reported(agents.load("sac"), env, {})}

@@ -295,7 +295,7 @@ def check(config: Any) -> None:
     value = getattr(config, name)
     if hasattr(value, "dtype") and not isinstance(value, numbers.Real):
       raise ValueError(f"{name} shapes the program, so it is a number of Python's or NumPy's and no array; got {value}")
-  for name in ("hidden", "value_hidden", "model_hidden", "correction_hidden", "reward_hidden", "dynamics_hidden"):
+  for name in (field.name for field in dataclasses.fields(config) if field.name.endswith("hidden")):
     widths = getattr(config, name, ())
     if widths is not None and not (isinstance(widths, tuple | list) and all(_is_width(width) for width in widths)):
       raise ValueError(f"{name} is a tuple of the layers' widths, such as (256, 256), got {widths!r}")

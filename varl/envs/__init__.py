@@ -14,7 +14,7 @@ if TYPE_CHECKING:
   from varl.envs.base import Environment, State
   from varl.envs.door import Report, check
   from varl.envs.tabular import Tabular
-  from varl.envs.tasks import Tasks
+  from varl.envs.tasks import Tasks, with_skill
   from varl.envs.trace import spec
   from varl.envs.vector import TimeStep, VectorEnv, VectorState, observe, vectorize
 
@@ -36,13 +36,14 @@ __all__ = [
   "spec",
   "toys",
   "vectorize",
+  "with_skill",
 ]
 
 _LAZY = {
   "varl.envs.base": ("Environment", "State"),
   "varl.envs.door": ("Report", "check"),
   "varl.envs.tabular": ("Tabular",),
-  "varl.envs.tasks": ("Tasks",),
+  "varl.envs.tasks": ("Tasks", "with_skill"),
   "varl.envs.trace": ("spec",),
   "varl.envs.vector": ("TimeStep", "VectorEnv", "VectorState", "observe", "vectorize"),
 }

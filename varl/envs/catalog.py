@@ -57,6 +57,7 @@ CATALOG: dict[str, Entry] = {
   "gridworld_tasks": Entry(
     "four grids with slips, middle to a corner each; a task each episode", 29, 4, (), "tasks.gridworlds"
   ),
+  "point_mass_skills": Entry("the point mass, given one of eight skills", 12, 2, (), "tasks.point_mass_skills"),
   "point_mass_tasks": Entry("the point mass, pushed to one of four corners", 8, 2, (), "tasks.point_masses"),
   "random_mdp": Entry("random finite process, drawn with `seed`; solved exactly", 10, 4, (), "tabular.random_mdp"),
   "cartpole": Entry("cart that balances a pole; two discrete actions", 4, 2, (), "gymnax:CartPole-v1"),

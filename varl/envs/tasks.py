@@ -89,6 +89,41 @@ class OneTask(Tasks):
     return self._state(self.envs[self.task].step(state.data[1], action), jnp.int32(self.task))
 
 
+class Skills(Tasks):
+  """One environment whose episodes are each given a skill: a number that changes nothing but the observation's end."""
+
+  def reset(self, rng: Array) -> State:
+    """A skill drawn with the legacy key `rng`, and a first state."""
+    skill_key, own_key = jax.random.split(jax.random.wrap_key_data(rng))
+    skill = jax.random.randint(skill_key, (), 0, self.tasks)
+    return self._state(self.envs[0].reset(jax.random.key_data(own_key)), skill)
+
+  def step(self, state: State, action: Array) -> State:
+    """The environment's own step."""
+    skill, own = state.data
+    return self._state(self.envs[0].step(own, action), skill)
+
+
+def with_skill(env: Environment, skills: int) -> Skills:
+  """The environment, each of whose episodes is given one of so many skills, uniformly drawn (`rewards.skills`).
+
+  Args:
+    env: the environment.
+    skills: n; the observation's last n entries are the skill, one-hot.
+
+  Raises:
+    ValueError: fewer than two skills, or no whole number of them.
+  """
+  if isinstance(skills, bool) or not isinstance(skills, int) or skills < 2:
+    raise ValueError(f"skills are at least two, got skills={skills!r}")
+  return Skills([env] * skills)
+
+
+def point_mass_skills(skills: int = 8) -> Skills:
+  """`with_skill` of `toys.PointMass`; arguments and errors are its own."""
+  return with_skill(toys.PointMass(), skills)
+
+
 def point_masses(distance: float = 1.0) -> Tasks:
   """Four tasks: `toys.PointMass` pushed to (±distance, ±distance)."""
   corners = [(x * distance, y * distance) for x in (-1.0, 1.0) for y in (-1.0, 1.0)]

@@ -7,6 +7,7 @@ from varl.rewards.empowerment import empowerment
 from varl.rewards.empowerment import outputs_of as empowerment_outputs
 from varl.rewards.information import GAINS, information_gain
 from varl.rewards.inverse import maxent_irl
+from varl.rewards.skills import skills
 
 __all__ = [
   "GAINS",
@@ -18,5 +19,6 @@ __all__ = [
   "learned",
   "log_ratio",
   "maxent_irl",
+  "skills",
   "sum",
 ]
