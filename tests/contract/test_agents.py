@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from cases import DECAY_UPDATES, build, trainer
-from conftest import prepared, small, transitions
+from conftest import of_module, prepared, small, transitions
 
 from varl import agents, components
 from varl.agents import iterative_sac
