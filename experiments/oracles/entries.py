@@ -254,8 +254,8 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
     ),
   ),
   "iadp": (informed(SHARED, temperature=0.3, updates=20_000),),
-  # The agent is soft actor-critic again when nothing is left to learn of the dynamics.
-  "vime": (tabular_policy({**FIXED, **TABLE, "dynamics_hidden": (), "gain_weight": 1e-2}, count=6),),
+  # What is left of the gain is alike everywhere: the policy is soft actor-critic's, the value holds the gain as well.
+  "vime": (tabular_policy({**FIXED, **TABLE, "dynamics_hidden": (), "gain_weight": 1e-2}, count=6, of_value=False),),
   "bc": (expert_policy({"entropy_bonus": 0.0}),),
   "ppo": (
     linear_gaussian(

@@ -45,6 +45,7 @@ def tabular_policy(
   label: str = "",
   in_short: bool = True,
   count: int = COUNT,
+  of_value: bool = True,
 ) -> Oracle:
   """The twenty random `processes`: total variation to the exact policy, the mean over states that are not terminal.
 
@@ -68,6 +69,7 @@ def tabular_policy(
     label: after the problem's name, where an algorithm has several entries.
     in_short: False where the short form leaves it out.
     count: how many of the processes, the first ones.
+    of_value: False for an algorithm whose value holds what it is paid beside the environment's reward.
   """
   problems = count
 
@@ -104,7 +106,7 @@ def tabular_policy(
       else:
         distance = 0.5 * jnp.sum(jnp.abs(policy - jnp.exp(true.log_policy)), axis=-1)
       found["policy total variation"] = jnp.zeros(()), jnp.zeros(()), jnp.mean(distance, where=alive)
-      if rollouts is None:
+      if rollouts is None and of_value:
         actions = jnp.broadcast_to(jnp.arange(agent_spec.action_size)[:, None], m.reward.T.shape)
         q = design.value.q(params, states, actions).T
         of_live = {"where": alive[:, None]}
