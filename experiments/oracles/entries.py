@@ -96,6 +96,7 @@ IQ = {"regularisation": 2.0, "temperature": 1.0}
 ORACLES: dict[str, tuple[Oracle, ...]] = {
   "sac": (
     linear_gaussian({**GAUSSIAN, **FIXED}),
+    linear_gaussian({**GAUSSIAN, **FIXED, "policy": "flow"}, of=EACH, label=", flow", in_short=False),
     *with_critics(linear_gaussian, {**GAUSSIAN, **FIXED}, -40.0, 10.0, -160.0, of=EACH),
   ),
   "sac_discrete": (
@@ -159,16 +160,21 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
       label=", Stein",
       in_short=False,
     ),
+    # A chain goes where an unfinished critic promises most; few short moves keep it by the proposals that it starts from.
     linear_gaussian(
       {
         **SOFT_Q,
         "sampler": "langevin",
         "learning_rate": 3e-3,
+        "max_grad_norm": 1.0,
         "proposal_std": 1.0,
         "value_samples": 32,
-        "act_samples": 64,
-        "chain_steps": 20,
+        "act_samples": 512,
+        "chain_steps": 3,
+        "chain_step_size": 0.02,
+        "chain_adaptation": 0.0,
       },
+      of=EACH,
       label=", Langevin",
       in_short=False,
     ),
@@ -242,7 +248,7 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
     told(
       {
         "learning_rate": 3e-3,
-        "skill_learning_rate": 3e-3,
+        "skill_learning_rate": 1e-3,
         "tau": 0.02,
         "hidden": (64, 64),
         "skill_hidden": (),

@@ -6,6 +6,9 @@ temperature zero.
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
+
 from varl import components, posteriors, priors, temperatures
 from varl.checks import positive
 from varl.types import Array, ArrayTree, Design, Spec
@@ -50,6 +53,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   positive(config, "conjugate_iterations", "value_updates", whole=True)
   positive(config, "backtracks", zero=True, whole=True)
   head = components.policy_head(spec, config)
+  jax.eval_shape(head.kl, jnp.zeros(head.size), jnp.zeros(head.size))  # a head without one says so
   network, policy = components.parametric(spec, config, head)
 
   def divergence(old: ArrayTree, new: ArrayTree, obs: Array) -> Array:

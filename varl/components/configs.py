@@ -43,7 +43,8 @@ class HeadConfig:
 
   Attributes:
     policy: for continuous actions, "tanh_gaussian" where they are bounded; "gaussian", or with a full covariance
-      "full_gaussian", on the whole line (bounded environments clip those).
+      "full_gaussian", on the whole line (bounded environments clip those); "flow", an invertible map of noise with
+      several modes (`policies.flow`), which no trust region holds.
     initial_std: σ of a continuous policy at the start, before squashing.
   """
 

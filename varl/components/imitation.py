@@ -97,7 +97,7 @@ def demonstrations(spec: Spec, config: DemonstrationConfig, *, name: str) -> Dem
 
 def squashes(spec: Spec, config: Any) -> bool:
   """Whether the policy squashes its raw actions."""
-  return bool(not spec.discrete and config.policy == "tanh_gaussian")
+  return bool(not spec.discrete and spec.bounded and config.policy in ("tanh_gaussian", "flow"))
 
 
 def seen(spec: Spec, config: ImitationConfig, name: str) -> dict[str, Any]:

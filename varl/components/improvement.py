@@ -32,7 +32,7 @@ def improvement(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
   if config.weights == "rank" and (spec.discrete or config.inference == "parametric"):
     raise ValueError("ranks weigh sampled, continuous actions: weights='rank' needs inference='sampled'")
   penalised = not isinstance(config.action_penalty, int | float) or config.action_penalty > 0
-  if penalised and (spec.discrete or config.policy == "tanh_gaussian"):
+  if penalised and (spec.discrete or config.policy in ("tanh_gaussian", "flow")):
     raise ValueError("actions of this policy are never out of bounds: action_penalty must be 0")
   if config.inference == "parametric":
     posterior = parametric(spec, config, policy, samples=config.samples, group="improved")[1]

@@ -34,10 +34,12 @@ def head(spec: Spec, policy: str, *, init_std: float | Array = 1.0) -> policies.
   Raises:
     ValueError: an unknown policy, or a squashed one for an unbounded action space.
   """
-  if policy not in _HEADS:
-    raise ValueError(f"policy is one of {sorted(_HEADS)}, got {policy!r}")
+  if policy != "flow" and policy not in _HEADS:
+    raise ValueError(f"policy is one of {sorted([*_HEADS, 'flow'])}, got {policy!r}")
   if spec.discrete:
     return policies.categorical(spec.action_size)
+  if policy == "flow":
+    return policies.flow(spec.action_size, init_std=init_std, squashed=spec.bounded)
   if policy == "tanh_gaussian" and not spec.bounded:
     raise ValueError(
       "the environment's actions are unbounded: a tanh_gaussian policy cannot reach them; use policy='gaussian'"
@@ -117,9 +119,11 @@ def actor(spec: Spec, config: Any, policy: policies.Head) -> networks.Network:
   """A policy network. On an unbounded action space its last layer starts at zero: N(0, initial_std² I) in all states.
 
   A random last layer makes mean and deviation grow with the state. Where no bound clips the actions either, noise that
-  grows with the state can drive a stable problem to infinity before anything is learned.
+  grows with the state can drive a stable problem to infinity before anything is learned. So it starts for a flow, too,
+  whose couplings a random layer would drive far apart.
   """
-  return network(config, spec.observation_size, policy.size, zero_output=not spec.discrete and not spec.bounded)
+  plain = not spec.discrete and (not spec.bounded or getattr(config, "policy", "") == "flow")
+  return network(config, spec.observation_size, policy.size, zero_output=plain)
 
 
 def returns(config: CriticConfig) -> values.Returns | None:
@@ -194,6 +198,8 @@ def actor_critic(
   positive(config, "samples")
   positive(config, "moment_penalty", zero=True)
   policy = policy_head(spec, config)
+  if config.policy == "flow" and (not isinstance(config.moment_penalty, int | float) or config.moment_penalty > 0):
+    raise ValueError("moment_penalty is of a Gaussian's mean and deviation, and a flow has none: it must be 0")
   acting = actor(spec, config, policy)
   if spec.discrete:
     posterior = posteriors.enumerated(acting, policy, optimizer(config))
@@ -343,7 +349,7 @@ def largest_entropy(spec: Spec, config: Any) -> tuple[float, str]:
   """The supremum of the policy's entropy in nats, of the density on [-1, 1]^d where it is squashed, and whose it is."""
   if spec.discrete:
     return math.log(spec.action_size), f"equal probabilities of {spec.action_size} actions"
-  if getattr(config, "policy", "tanh_gaussian") == "tanh_gaussian":
+  if spec.bounded and getattr(config, "policy", "tanh_gaussian") in ("tanh_gaussian", "flow"):
     return spec.action_size * math.log(2.0), f"uniform actions on [-1, 1]^{spec.action_size}, d log 2"
   return math.inf, "no policy"
 

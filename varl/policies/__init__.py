@@ -1,0 +1,33 @@
+"""Policy heads: what a network's outputs mean as a distribution over actions, and the divergences between them."""
+
+from varl.policies.flow import flow
+from varl.policies.heads import (
+  Head,
+  Part,
+  categorical,
+  categorical_kl,
+  decoupled_gaussian_kl,
+  every_action,
+  full_gaussian,
+  gaussian,
+  gaussian_kl,
+  normal,
+  tanh_gaussian,
+  tanh_log_det,
+)
+
+__all__ = [
+  "Head",
+  "Part",
+  "categorical",
+  "categorical_kl",
+  "decoupled_gaussian_kl",
+  "every_action",
+  "flow",
+  "full_gaussian",
+  "gaussian",
+  "gaussian_kl",
+  "normal",
+  "tanh_gaussian",
+  "tanh_log_det",
+]
