@@ -96,7 +96,9 @@ IQ = {"regularisation": 2.0, "temperature": 1.0}
 ORACLES: dict[str, tuple[Oracle, ...]] = {
   "sac": (
     linear_gaussian({**GAUSSIAN, **FIXED}),
-    linear_gaussian({**GAUSSIAN, **FIXED, "policy": "flow"}, of=EACH, label=", flow", in_short=False),
+    linear_gaussian(
+      {**GAUSSIAN, **FIXED, "policy": "flow", "max_grad_norm": 1.0}, of=EACH, label=", flow", in_short=False
+    ),
     *with_critics(linear_gaussian, {**GAUSSIAN, **FIXED}, -40.0, 10.0, -160.0, of=EACH),
   ),
   "sac_discrete": (
@@ -160,7 +162,7 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
       label=", Stein",
       in_short=False,
     ),
-    # A chain goes where an unfinished critic promises most; few short moves keep it by the proposals that it starts from.
+    # A chain goes where an unfinished critic promises most; few short moves keep it near the proposals it starts from.
     linear_gaussian(
       {
         **SOFT_Q,

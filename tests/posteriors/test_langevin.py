@@ -10,7 +10,7 @@ from varl import losses, policies, posteriors, priors, temperatures
 from varl.posteriors.langevin import ACCEPTANCE
 from varl.types import Design, Value
 
-CHAINS = 4_000
+CHAINS = 2_000
 
 
 def run(log_density, start, key, *, step, moves, adjusted=True):
@@ -81,7 +81,7 @@ def test_acceptance_in_many_dimensions_is_near_theory(length):
   """d independent dimensions of N(0, 1), 2ε = ℓ²/d^⅓: acceptance 2 Φ(-ℓ³ K/2), K = ¼ (Roberts and Rosenthal 1998)."""
   d = 400
   step = length**2 / d ** (1 / 3) / 2.0
-  start = jax.random.normal(jax.random.key(0), (400, d))
+  start = jax.random.normal(jax.random.key(0), (150, d))
   _, acceptance = run(lambda u: -0.5 * jnp.sum(u**2), start, jax.random.key(4), step=step, moves=40)
   np.testing.assert_allclose(acceptance, 2.0 * jax.scipy.special.ndtr(-(length**3) / 8.0), atol=0.03)
 

@@ -45,7 +45,7 @@ def made(steps, updates):
 @pytest.mark.parametrize(("steps", "given"), [(1, True), (2, True), (1, False)])
 def test_the_level_is_the_capacity(steps, given):
   """In every state of a grid with slips and a wall; without a model from rows of another policy than the source."""
-  updates, rows = 4_000, 512
+  updates, rows = 2_500, 256
   reward = made(steps, updates)
   design = Design(None, None, None, None, model=models.known(ENV.outcome) if given else None)
   step = reward.step(design)

@@ -11,7 +11,7 @@ from varl.agents import mpo, sac, sac_v1, svg
 from varl.types import Batch, Design, Spec
 
 GAMMA, ROWS = 0.5, 64
-RATE = optax.cosine_decay_schedule(2e-2, 4_000, 0.01)
+RATE = optax.cosine_decay_schedule(2e-2, 2_000, 0.01)
 
 
 def design(returns, *, pessimism="min", members=2):
@@ -44,7 +44,7 @@ def batch():
   return Batch(obs, action, paid, jnp.ones(ROWS), obs, jnp.zeros(ROWS), {})
 
 
-def learned(made, updates=4_000):
+def learned(made, updates=2_000):
   step = made.value.step(made)
   params = {**made.value.init(jax.random.key(0)), "actor": {}}
 

@@ -217,9 +217,7 @@ def actor_critic(
   if config.separate_value and expansion is not None:
     raise ValueError("targets are expanded of action values: an expansion needs separate_value=False")
   if config.separate_value and config.critic != "scalar":
-    raise ValueError(
-      f"a state value takes the mean of scalar critics: critic={config.critic!r} has separate_value=False"
-    )
+    raise ValueError(f"a state value is of scalar critics: critic={config.critic!r} needs separate_value=False")
   if config.separate_value:
     value = values.state_value(
       critic(spec, config, policy),
