@@ -54,6 +54,16 @@ CASES = {
   "discriminator_loss, policy": lambda x: losses.discriminator_loss(x, False),
   "norm_penalty": lambda x: losses.norm_penalty(x[:, None]),
   "inverse_soft_q": lambda x: losses.inverse_soft_q(x, 0.5),
+  "second_order_gain": lambda x: losses.second_order_gain(x[:, None], jnp.ones((7, 1)), jnp.ones(1)),
+  "natural_gain": lambda x: losses.natural_gain(x[:, None], jnp.ones((7, 1)), jnp.ones(1)),
+  "langevin_acceptance": lambda x: losses.langevin_acceptance(
+    x[:, None], 0.1 * x[:, None], -jnp.abs(x), 0.9 * x[:, None], 0.0 * x[:, None], -0.9 * jnp.abs(x), 0.1
+  ),
+  "langevin_move": lambda x: losses.langevin_move(x[:, None], x[:, None], 0.1, EIGHT[:, None]),
+  "langevin_step_size": lambda x: losses.langevin_step_size(x, -jnp.abs(x), 0.1),
+  "normal_divergence": lambda x: losses.normal_divergence(x, jnp.ones(7), EIGHT, 2.0),
+  "batch_median": lambda x: losses.batch_median(x, EIGHT > -2.0)[0],
+  "visited_mean": lambda x: losses.visited_mean(x, jnp.abs(EIGHT)),
   "soft_bounds": lambda x: losses.soft_bounds(x, -10.0, 0.5),
   "normalise, layer": lambda x: normalise(x, "layer"),
   "normalise, rms": lambda x: normalise(x, "rms"),

@@ -80,7 +80,7 @@ def flow(
 
   def forward(outputs: Array, noise: Array) -> tuple[Array, Array]:
     """(u, log |det ∂u/∂ξ|)."""
-    u, log_det = init_std * noise, action_size * jnp.log(jnp.asarray(init_std, float))
+    u, log_det = jnp.asarray(init_std * noise), action_size * jnp.log(jnp.asarray(init_std, float))
     for weights, (a, b) in zip(parameters(outputs), halves, strict=True):
       log_scale, shift = coupling(weights, u[..., a])
       u = u.at[..., b].set(u[..., b] * jnp.exp(log_scale) + shift)
@@ -89,6 +89,7 @@ def flow(
 
   def inverse(outputs: Array, u: Array) -> tuple[Array, Array]:
     """(ξ, log |det ∂u/∂ξ|)."""
+    u = jnp.asarray(u)
     log_det = action_size * jnp.log(jnp.asarray(init_std, float))
     for weights, (a, b) in reversed(list(zip(parameters(outputs), halves, strict=True))):
       log_scale, shift = coupling(weights, u[..., a])
