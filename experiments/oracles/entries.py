@@ -96,9 +96,7 @@ IQ = {"regularisation": 2.0, "temperature": 1.0}
 ORACLES: dict[str, tuple[Oracle, ...]] = {
   "sac": (
     linear_gaussian({**GAUSSIAN, **FIXED}),
-    linear_gaussian(
-      {**GAUSSIAN, **FIXED, "policy": "flow", "max_grad_norm": 1.0}, of=EACH, label=", flow", in_short=False
-    ),
+    linear_gaussian({**GAUSSIAN, **FIXED, "policy": "flow"}, of=EACH, label=", flow", in_short=False),
     *with_critics(linear_gaussian, {**GAUSSIAN, **FIXED}, -40.0, 10.0, -160.0, of=EACH),
   ),
   "sac_discrete": (

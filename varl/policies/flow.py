@@ -21,7 +21,7 @@ def flow(
   layers: int = 4,
   hidden: int = 16,
   squashed: bool = True,
-  largest: float = 1.0,
+  largest: float = 0.5,
 ) -> Head:
   """A real-NVP policy: u = f_s(ξ), ξ ~ N(0, I), executed as tanh(u), or as it is on an unbounded space.
 
