@@ -66,8 +66,8 @@ def test_at_zero_outputs_it_is_the_plain_gaussian():
 
 
 def test_it_fits_two_modes_which_a_gaussian_cannot():
-  """By maximum likelihood of a mixture of two Gaussians on a diagonal: within .1 nats of its entropy."""
-  head = policies.flow(2, squashed=False)
+  """By maximum likelihood of a mixture of two Gaussians on a diagonal: within .15 nats of its entropy."""
+  head = policies.flow(2, squashed=False, largest=1.0)
   centre = jnp.array([1.5, 1.5])
 
   def draw(key, n=256):
