@@ -70,41 +70,62 @@ def share(config: Any) -> Any:
   return config.divergence_cost / (config.divergence_cost + config.entropy_cost)
 
 
-def measured(
-  config: dict[str, Any], updates: int, measure: Any, limits: dict[str, tuple[float, float]], label: str
-) -> Oracle:
-  """Runs of every problem and seed, and `measure(tasks, log_policy, log_prior) -> {quantity: (got, exact, error)}`."""
-
-  def run(algorithm: str, scale: Scale) -> list[Row]:
-    module = agents.load(algorithm)
-    count, run_updates = scale.problems(COUNT, 1), scale.updates(updates, updates // 4)
-    settings = loop(
-      run_updates, warm_up=1_024, rollouts=None, episode_length=EPISODE_LENGTH, replay_capacity=3 * run_updates
-    )
-    seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
-    each = [np.repeat(np.arange(count), len(scale.seeds)), np.tile(np.arange(len(scale.seeds)), count)]
-
-    def one(index: jax.Array, key: jax.Array) -> Any:
-      tasks = problem(index)
-      return measure(tasks, *learned(module, config, tasks, key, settings, run_updates))
-
-    runs = spread(one, jnp.asarray(each[0]), seeds[each[1]], together=True)
-    found = jax.tree.map(lambda x: x.reshape(count, -1), runs)
-    return rows_of(algorithm, found, limits, scale, "3 random tasks", label)
-
-  return run
-
-
-def rows_of(
-  algorithm: str, found: Any, limits: dict[str, tuple[float, float]], scale: Scale, name: str, label: str = ""
+def over_problems(
+  algorithm: str,
+  scale: Scale,
+  updates: int,
+  kept: int,
+  one: Any,
+  limits: dict[str, tuple[float, float]],
+  *,
+  name: str,
+  label: str = "",
 ) -> list[Row]:
-  """One row for each problem and quantity of `{quantity: (got, exact, error)}`, each `[problems, seeds]`."""
+  """`one(index, key, settings, updates) -> {quantity: (got, exact, error)}` for every problem and seed, as rows.
+
+  Args:
+    algorithm, scale: of the oracle.
+    updates: of the full form; the short one makes a quarter.
+    kept: rows of replay for each update of the run, which adds four.
+    one: a run.
+    limits: by quantity the tolerance of the full and of the short form.
+    name, label: before and after the problem's number.
+  """
+  count, run_updates = scale.problems(COUNT, 1), scale.updates(updates, updates // 4)
+  settings = loop(
+    run_updates, warm_up=1_024, rollouts=None, episode_length=EPISODE_LENGTH, replay_capacity=kept * run_updates
+  )
+  seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
+  each = [np.repeat(np.arange(count), len(scale.seeds)), np.tile(np.arange(len(scale.seeds)), count)]
+
+  def run(index: jax.Array, key: jax.Array) -> Any:
+    return one(index, key, settings, run_updates)
+
+  found = spread(run, jnp.asarray(each[0]), seeds[each[1]], together=True)
   rows = []
   for quantity, limit in limits.items():
-    for index, (got, exact, errors) in enumerate(zip(*map(np.asarray, found[quantity]), strict=True)):
+    of_problems = (np.asarray(x).reshape(count, -1) for x in found[quantity])
+    for index, (got, exact, errors) in enumerate(zip(*of_problems, strict=True)):
       row = float(np.mean(got)), float(np.mean(exact)), floats(errors), scale.tolerance(*limit)
       rows.append(Row(algorithm, f"{name} {index}{label}", quantity, *row))
   return rows
+
+
+def measured(
+  config: dict[str, Any], updates: int, measure: Any, limits: dict[str, tuple[float, float]], label: str = ""
+) -> Oracle:
+  """Three tasks: `measure(tasks, log_policy, log_prior) -> {quantity: (got, exact, error)}` of each run."""
+
+  def run(algorithm: str, scale: Scale) -> list[Row]:
+    module = agents.load(algorithm)
+
+    def one(index: jax.Array, key: jax.Array, settings: varl.Settings, run_updates: int) -> Any:
+      tasks = problem(index)
+      return measure(tasks, *learned(module, config, tasks, key, settings, run_updates))
+
+    return over_problems(algorithm, scale, updates, 3, one, limits, name="3 random tasks", label=label)
+
+  return run
 
 
 def total_variation(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
@@ -145,14 +166,8 @@ def told(config: dict[str, Any], *, temperature: float, updates: int) -> Oracle:
 
   def run(algorithm: str, scale: Scale) -> list[Row]:
     module = agents.load(algorithm)
-    count, run_updates = scale.problems(COUNT, 1), scale.updates(updates, updates // 4)
-    settings = loop(
-      run_updates, warm_up=1_024, rollouts=None, episode_length=EPISODE_LENGTH, replay_capacity=2 * run_updates
-    )
-    seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
-    each = [np.repeat(np.arange(count), len(scale.seeds)), np.tile(np.arange(len(scale.seeds)), count)]
 
-    def one(index: jax.Array, key: jax.Array) -> Any:
+    def one(index: jax.Array, key: jax.Array, settings: varl.Settings, run_updates: int) -> Any:
       m = jax.tree.map(lambda leaf: leaf[0], problem(index))
       env = with_skill(Tabular(m), TASKS)
       made = module.Config(gamma=DISCOUNT, decay_updates=run_updates, initial_temperature=temperature, **config)
@@ -181,10 +196,8 @@ def told(config: dict[str, Any], *, temperature: float, updates: int) -> Oracle:
         "policies, total variation": (zero, zero, total_variation(log_policy, jax.vmap(best)(log_q))),
       }
 
-    runs = spread(one, jnp.asarray(each[0]), seeds[each[1]], together=True)
-    found = jax.tree.map(lambda x: x.reshape(count, -1), runs)
     limits = {"information, as a share of log n": (0.02, 0.1), "policies, total variation": (0.03, 0.1)}
-    return rows_of(algorithm, found, limits, scale, "random process")
+    return over_problems(algorithm, scale, updates, 2, one, limits, name="random process")
 
   return run
 
@@ -215,4 +228,4 @@ def informed(config: dict[str, Any], *, temperature: float, updates: int) -> Ora
     }
 
   limits = {"divergence from the prior": (0.02, 0.1), "policies, total variation": (0.03, 0.09)}
-  return measured({**config, "temperature": temperature}, updates, measure, limits, "")
+  return measured({**config, "temperature": temperature}, updates, measure, limits)

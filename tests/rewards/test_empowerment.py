@@ -11,7 +11,6 @@ from conftest import transitions
 
 from varl import models, networks, rewards
 from varl.agents import sac, sac_discrete
-from varl.components import head
 from varl.envs.tabular import Tabular
 from varl.exact import information, tabular
 from varl.types import Batch, Design, Spec
@@ -142,6 +141,5 @@ def test_rows_without_their_density_are_refused():
     Spec(3, 2), *mlps(Spec(3, 2), 1), optax.adam(1e-2)
   ))  # fmt: skip
   state = agent.init(jax.random.key(0))
-  assert head(Spec(3, 2), "tanh_gaussian").size == 4
   with pytest.raises(ValueError, match=r"its extras \[\] lack log_prob"):
     agent.update(state, transitions(0, (8,), Spec(3, 2)), jax.random.key(0))
