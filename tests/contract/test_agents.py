@@ -245,7 +245,7 @@ def test_a_policy_network_starts_as_wide_as_it_is_told(case):
   def spread(initial_std):
     made = module.make(agent.spec, small(module, initial_std=initial_std, normalize_observations=False))
     params = made.init(jax.random.key(0)).params
-    action = made.act(params, (), jnp.zeros((4096, agent.spec.observation_size)), jax.random.key(1))[0]
+    action = made.act(params, made.carry(4096), jnp.zeros((4096, agent.spec.observation_size)), jax.random.key(1))[0]
     return action.std(axis=0)
 
   np.testing.assert_allclose(spread(0.3), jnp.full(agent.spec.action_size, 0.3), rtol=0.05)

@@ -130,14 +130,18 @@ def action_bounds(env: Environment) -> Bounds | None:
   return Bounds(low, high)
 
 
-def context(env: Environment) -> int:
+def context(env: Environment, observation_size: int) -> int:
   """How many of the observation's last entries say which task or goal an episode has: the attribute `context`, or 0.
+
+  Args:
+    env: the environment.
+    observation_size: the length of its observations; `env.observation_size` may be costly to ask for.
 
   Raises:
     ValueError: it is no whole number below the observation's size.
   """
   size = getattr(env, "context", 0)
-  if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < int(env.observation_size):
+  if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < observation_size:
     raise ValueError(f"context is a whole number of entries, at least 0 and not all of them; got {size!r}")
   return size
 

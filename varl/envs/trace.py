@@ -126,7 +126,8 @@ def _begin(env: Any, book: Book) -> tuple[Spec, Any, Any]:
   _look_at_observation(env, first.obs, book)
   _look_at_rest(first, book)
   book.stop_if_broken()
-  return Spec(first.obs.shape[0], size, discrete, bounds is not None, base.context(env)), resets, first
+  length = first.obs.shape[0]
+  return Spec(length, size, discrete, bounds is not None, base.context(env, length)), resets, first
 
 
 def _go_on(env: Any, env_spec: Spec, first: Any, book: Book) -> tuple[Any, Any]:
