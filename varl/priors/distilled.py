@@ -25,7 +25,7 @@ def all_but_last(spec: Spec, withheld: int = 0) -> Callable[[Observation], Obser
   """
   count = withheld or spec.context
   if not 0 < count < spec.observation_size:
-    context = "" if withheld else ", and the environment has no context (envs.tasks gives it one)"
+    context = "" if withheld else ", and the environment has no context (envs.Tasks gives it one)"
     raise ValueError(
       f"a prior that is kept from some of {spec.observation_size} entries of the observation is kept from at least one "
       f"and not from all, got withheld={withheld}{context}"
