@@ -6,7 +6,7 @@ temperature fixed.
 
 import dataclasses
 
-from varl import components, networks, posteriors, priors, temperatures
+from varl import components, posteriors, priors, temperatures
 from varl.checks import positive
 from varl.types import Design, Spec
 
@@ -53,8 +53,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   if config.form == "two_columns":
     if not spec.discrete:
       raise ValueError("two_columns are of discrete actions: with continuous ones form is separate")
-    sees, size = components.seen_by_prior(spec, config)
-    shared = networks.mlp(size, policy.size, hidden=config.hidden, activation=config.activation)
+    sees, shared = components.prior_network(spec, config, policy)
     own = components.network(config, spec.observation_size, policy.size)
     both = priors.two_columns(shared, own, sees=sees, share=share, beta=1.0 / cost)
     prior = priors.column(shared, policy, sees=sees, share=share)

@@ -57,7 +57,7 @@ from varl.components.parts import (
 from varl.components.shared import (
   DistilledConfig,
   distilled,
-  seen_by_prior,
+  prior_network,
 )
 from varl.components.worlds import (
   correction,
@@ -111,9 +111,9 @@ __all__ = [
   "planning",
   "policy_gradient",
   "policy_head",
+  "prior_network",
   "q_value",
   "seen",
-  "seen_by_prior",
   "soft",
   "squashes",
   "structural",

@@ -5,7 +5,7 @@ from typing import Any
 
 from varl import networks, policies, priors
 from varl.components.configs import CriticConfig, HeadConfig, check
-from varl.components.parts import optimizer
+from varl.components.parts import network, optimizer
 from varl.types import Prior, Spec
 
 
@@ -24,15 +24,16 @@ class DistilledConfig(HeadConfig, CriticConfig):
   samples: int = 1
 
 
-def seen_by_prior(spec: Spec, config: DistilledConfig) -> Any:
-  """`(sees, size)`: what the prior sees of an observation, and how many entries that are.
+def prior_network(spec: Spec, config: DistilledConfig, policy: policies.Head) -> tuple[Any, networks.Network]:
+  """What the prior sees of an observation, as a function, and a network of the policy's outputs for it.
 
   Raises:
     ValueError: nothing is withheld from it, or everything.
   """
   check(config)
   withheld = int(config.withheld)
-  return priors.all_but_last(spec, withheld), spec.observation_size - (withheld or spec.context)
+  sees = priors.all_but_last(spec, withheld)
+  return sees, network(config, spec.observation_size - (withheld or spec.context), policy.size)
 
 
 def distilled(spec: Spec, config: DistilledConfig, policy: policies.Head, *, share: Any = 1.0) -> Prior:
@@ -41,6 +42,5 @@ def distilled(spec: Spec, config: DistilledConfig, policy: policies.Head, *, sha
   Raises:
     ValueError: a field out of range, or a prior that would see all or nothing.
   """
-  sees, size = seen_by_prior(spec, config)
-  network = networks.mlp(size, policy.size, hidden=config.hidden, activation=config.activation)
-  return priors.distilled(network, policy, optimizer(config), sees=sees, share=share, tau=config.prior_tau)
+  sees, seeing = prior_network(spec, config, policy)
+  return priors.distilled(seeing, policy, optimizer(config), sees=sees, share=share, tau=config.prior_tau)

@@ -54,39 +54,43 @@ class Tasks:
     task_key, own_key = jax.random.split(jax.random.wrap_key_data(rng))
     task = jax.random.randint(task_key, (), 0, self.tasks)
     state = jax.lax.switch(task, [env.reset for env in self.envs], jax.random.key_data(own_key))
-    return self._state(state, task)
+    return self.seen(state, task)
 
   def step(self, state: State, action: Array) -> State:
     """The task's own step."""
     task, own = state.data
-    return self._state(jax.lax.switch(task, [env.step for env in self.envs], own, action), task)
+    return self.seen(jax.lax.switch(task, [env.step for env in self.envs], own, action), task)
 
   def only(self, task: int) -> "OneTask":
     """An environment of the same observations whose episodes are all of this task."""
     return OneTask(self, task)
 
-  def _state(self, own: Any, task: Array) -> State:
+  def seen(self, own: Any, task: Array) -> State:
+    """A task's own state, with its number in the observation."""
     which = jax.nn.one_hot(task, self.tasks, dtype=own.obs.dtype)
     return State(
       jnp.concatenate([own.obs, which]), own.reward, own.done, metrics=own.metrics, info=own.info, data=(task, own)
     )
 
 
-class OneTask(Tasks):
+class OneTask:
   """One of several tasks, observed as all are: `Tasks.only`."""
 
   def __init__(self, of: Tasks, task: int):
-    self.__dict__.update(of.__dict__)
-    self.task = task
+    self.of, self.task = of, task
+    self.observation_size, self.action_size, self.context = of.observation_size, of.action_size, of.context
+    self.discrete, self.action_bounds = of.discrete, of.action_bounds
+    if limit := base.time_limit(of):
+      self.time_limit = limit
 
   def reset(self, rng: Array) -> State:
     """The task's first state, by the key that its own `reset` would get."""
     own_key = jax.random.split(jax.random.wrap_key_data(rng))[1]
-    return self._state(self.envs[self.task].reset(jax.random.key_data(own_key)), jnp.int32(self.task))
+    return self.of.seen(self.of.envs[self.task].reset(jax.random.key_data(own_key)), jnp.int32(self.task))
 
   def step(self, state: State, action: Array) -> State:
     """The task's own step."""
-    return self._state(self.envs[self.task].step(state.data[1], action), jnp.int32(self.task))
+    return self.of.seen(self.of.envs[self.task].step(state.data[1], action), jnp.int32(self.task))
 
 
 class Skills(Tasks):
@@ -96,12 +100,12 @@ class Skills(Tasks):
     """A skill drawn with the legacy key `rng`, and a first state."""
     skill_key, own_key = jax.random.split(jax.random.wrap_key_data(rng))
     skill = jax.random.randint(skill_key, (), 0, self.tasks)
-    return self._state(self.envs[0].reset(jax.random.key_data(own_key)), skill)
+    return self.seen(self.envs[0].reset(jax.random.key_data(own_key)), skill)
 
   def step(self, state: State, action: Array) -> State:
     """The environment's own step."""
     skill, own = state.data
-    return self._state(self.envs[0].step(own, action), skill)
+    return self.seen(self.envs[0].step(own, action), skill)
 
 
 def with_skill(env: Environment, skills: int) -> Skills:

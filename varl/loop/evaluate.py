@@ -10,7 +10,7 @@ import numpy as np
 from varl import checks
 from varl.demonstrations import EDGE, Demonstrations, of_arrays
 from varl.envs.base import Environment
-from varl.envs.tasks import OneTask, Tasks
+from varl.envs.tasks import Tasks
 from varl.envs.vector import observe, vectorize
 from varl.types import Agent, Array, Key, Metrics, Params
 
@@ -42,7 +42,7 @@ def evaluator(
     Of several tasks (`envs.Tasks`) each gets an equal share of the episodes, at least one: these are means over the
     tasks, and `eval/task_<k>_reward` is each one's own.
   """
-  if isinstance(env, Tasks) and not isinstance(env, OneTask):
+  if isinstance(env, Tasks):
     tasks = env.tasks
     each = -(-episodes // tasks)
     own: Any = {"episodes": each, "episode_length": episode_length, "action_repeat": action_repeat}

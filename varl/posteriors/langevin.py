@@ -101,12 +101,12 @@ def langevin(
       step = jnp.exp(log_step)
       to = losses.langevin_move(raw, slope, step, jax.random.normal(noise_key, raw.shape, raw.dtype))
       to_slope, to_at = look(to)
-      log_accepted = losses.langevin_acceptance(raw, slope, at, to, to_slope, to_at, step)
-      # What has no density is never gone to, nor by a chain that refuses nothing else.
-      taken = jnp.log(jax.random.uniform(take_key, at.shape, at.dtype)) < log_accepted
-      taken = taken if adjusted else jnp.isfinite(to_at)
       if adjusted:
+        log_accepted = losses.langevin_acceptance(raw, slope, at, to, to_slope, to_at, step)
+        taken = jnp.log(jax.random.uniform(take_key, at.shape, at.dtype)) < log_accepted
         log_step = losses.langevin_step_size(log_step, log_accepted, adaptation)
+      else:
+        taken = jnp.isfinite(to_at)  # what has no density is gone to by no chain
       row = taken[..., None]
       return (jnp.where(row, to, raw), jnp.where(row, to_slope, slope), jnp.where(taken, to_at, at), log_step), taken
 
@@ -116,14 +116,11 @@ def langevin(
     after = {"action": raw, "log_step": log_step, "fresh": jnp.zeros_like(held["fresh"])}
     return raw, after, {ACCEPTANCE: jnp.mean(taken.astype(raw.dtype), axis=0)}
 
-  def mode(design: Design, params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
-    action, _, _ = proposed.mode(design, params, (), obs, key)
-    return action, carry, {ACCEPTANCE: jnp.ones(obs.shape[:-1], action.dtype)}
-
   def step(design: Design) -> TrainStep:
     def run(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
-      return params, state, {name: jnp.mean(batch.extras[name]) for name in (ACCEPTANCE,) if name in batch.extras}
+      accepted = batch.extras.get(ACCEPTANCE)  # of rows that it acted in
+      return params, state, {} if accepted is None else {ACCEPTANCE: jnp.mean(accepted)}
 
     return TrainStep(lambda params: {}, run, (), ())
 
-  return proposed._replace(act=act, mode=mode, carry=carry, step=step)
+  return proposed._replace(act=act, carry=carry, step=step)

@@ -87,8 +87,9 @@ def distilled(
       fitted = head.log_prob(outputs(params, batch.obs, group), action)
       cross = -jnp.sum(weight * fitted, axis=0)
       slow = head.log_prob(outputs(params, batch.obs, target), action)
-      log_policy = drawn.log_ratio + design.prior.log_prob(params, batch.obs, drawn.action)
-      kl = losses.visited_mean(jnp.sum(weight * (log_policy - slow), axis=0), batch.extras.get(VISIT), design.axis)
+      # log_ratio is log π - α log π̄_0.
+      log_ratio = drawn.log_ratio - (1.0 - share) * slow
+      kl = losses.visited_mean(jnp.sum(weight * log_ratio, axis=0), batch.extras.get(VISIT), design.axis)
       mean = losses.visited_mean(cross, batch.extras.get(VISIT), design.axis)
       return mean, {"divergence": jax.lax.stop_gradient(kl)}
 

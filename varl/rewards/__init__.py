@@ -7,7 +7,7 @@ from varl.rewards.empowerment import empowerment
 from varl.rewards.empowerment import outputs_of as empowerment_outputs
 from varl.rewards.information import GAINS, information_gain
 from varl.rewards.inverse import maxent_irl
-from varl.rewards.skills import skills
+from varl.rewards.skills import skill_count, skills
 
 __all__ = [
   "GAINS",
@@ -19,6 +19,7 @@ __all__ = [
   "learned",
   "log_ratio",
   "maxent_irl",
+  "skill_count",
   "skills",
   "sum",
 ]

@@ -56,7 +56,7 @@ def information_gain(
     A Reward. The gradient and the curvature of a row's log-likelihood are those at the means, and the curvature is the
     Gauss-Newton one. Metrics: `<group>_loss`; `<group>_error`, the mean
     squared error of the means' network at unit scale; `<group>_divergence`, KL(q ‖ prior) a transition;
-    `<group>_gain`, the mean of KL(q' ‖ q) on the batch, in nats.
+    `<group>_gain`, the typical KL(q' ‖ q), by which it is divided, in nats.
 
   Raises:
     ValueError: an unknown form, fewer than one sample, a number out of range.
@@ -115,11 +115,14 @@ def information_gain(
 
     return jax.vmap(each)(flat_x, flat_y).reshape(rows.reward.shape)
 
-  def value(design: Design, params: Params, batch: Batch, key: Key) -> Array:
+  def typical(params: Params) -> Array:
+    """The mean over rollouts of the median gain, in nats; 0 before the first."""
     kept: Any = params[median_group]
-    typical = kept["median"] / jnp.maximum(kept["weight"], 1e-6)
-    scale = jnp.where((kept["weight"] > 0) & (typical > 0), typical, 1.0)
-    return jnp.minimum(gains(params, batch) / scale, clip)
+    return kept["median"] / jnp.maximum(kept["weight"], 1e-6)
+
+  def value(design: Design, params: Params, batch: Batch, key: Key) -> Array:
+    scale = typical(params)
+    return jnp.minimum(gains(params, batch) / jnp.where(scale > 0, scale, 1.0), clip)
 
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
@@ -132,7 +135,7 @@ def information_gain(
       metrics = {
         f"{group}_error": jnp.mean(jnp.square(y - apply(own["mean"], x))),
         f"{group}_divergence": divergence,
-        f"{group}_gain": jnp.mean(gains(params, batch)),
+        f"{group}_gain": typical(params),
       }
       return 0.5 * jnp.mean(error) + divergence, metrics
 

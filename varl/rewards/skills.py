@@ -33,12 +33,7 @@ def skills(spec: Spec, network: Network, optimizer: optax.GradientTransformation
 
   Reference: Eysenbach et al. 2018, 1802.06070, Eq. 2-3; Gregor, Rezende, Wierstra 2016, 1611.07507.
   """
-  n = spec.context
-  if n < 2:
-    raise ValueError(
-      f"skills are told apart, and there are at least two of them; the environment's context is {n} (envs.with_skill "
-      "gives it one)"
-    )
+  n = skill_count(spec)
 
   def log_posterior(params: Params, batch: Batch) -> Array:
     """log q(z|s') of the row's own skill, and of all `[..., n]`."""
@@ -63,3 +58,17 @@ def skills(spec: Spec, network: Network, optimizer: optax.GradientTransformation
     return descend(group, loss, optimizer, axis=design.axis, terms=design.terms)
 
   return Reward(lambda key: {group: network.init(key)}, value, step)
+
+
+def skill_count(spec: Spec) -> int:
+  """n, how many skills an environment has: the length of its context.
+
+  Raises:
+    ValueError: fewer than two.
+  """
+  if spec.context < 2:
+    raise ValueError(
+      "skills are told apart, and there are at least two of them; the environment's context is "
+      f"{spec.context} (envs.with_skill gives it one)"
+    )
+  return spec.context
