@@ -90,7 +90,7 @@ def small(module, spec=None, **fields):
   Demonstrations are of the environment `spec`; by default of the point mass.
   """
   sizes = {"hidden": (8,), "model_hidden": (8,), "members": 2, "conjugate_iterations": 3}
-  sizes |= {"dynamics_hidden": (4,), "belief_samples": 2, "skill_hidden": (8,)}
+  sizes |= {"dynamics_hidden": (4,), "belief_samples": 2, "skill_hidden": (8,), "reverse_hidden": (8,)}
   if issubclass(module.Config, components.PlanConfig):
     sizes |= {"particles": 4, "horizon": 2, "value_samples": 2, "thompson": True}
   if issubclass(module.Config, components.CorrectionConfig):
@@ -128,8 +128,8 @@ def transitions(seed, shape, spec):
 
 def prepared(agent, state, batch):
   """The batch as a rollout of one environment, with what an on-policy agent's updates read."""
-  log_prob = agent.act(state.params, (), batch.obs, jax.random.key(0))[2]["log_prob"]
-  rollout = jax.tree.map(lambda x: x[:, None], batch._replace(extras={"log_prob": log_prob}))
+  extras = agent.act(state.params, agent.carry(len(batch.obs)), batch.obs, jax.random.key(0))[2]
+  rollout = jax.tree.map(lambda x: x[:, None], batch._replace(extras=extras))
   return jax.tree.map(lambda x: x[:, 0], agent.prepare(state, rollout, jax.random.key(0)))
 
 

@@ -231,8 +231,12 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
   def extend(params: Params, transitions: Transition, key: Key) -> Extras:
     """What the value makes of transitions that follow one another, their observations scaled."""
     value_prepare: Any = design.value.prepare
+    made: Extras = {}
+    if reward is not None and reward.prepare is not None:
+      made = reward.prepare(design, params, transitions, stream_key(key, REWARD_STREAM))
+      transitions = transitions._replace(extras={**transitions.extras, **made})
     transitions = pay(params, transitions, stream_key(key, REWARD_STREAM))
-    extras: Extras = jax.lax.stop_gradient(value_prepare(design, params, transitions, key))
+    extras: Extras = jax.lax.stop_gradient({**made, **value_prepare(design, params, transitions, key)})
     return extras
 
   def prepare(state: AgentState, transitions: Transition, key: Key) -> Transition:

@@ -12,12 +12,13 @@ Everywhere:
 - Results are in the reward's units, and differentiable: a loss that takes one for a target stops the gradient itself.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from varl.types import Array
+from varl.types import Array, Transition
 
 
 class VTrace(NamedTuple):
@@ -50,6 +51,25 @@ def recursion(start: Array, factor: Array) -> Array:
     return x, x
 
   return jax.lax.scan(back, jnp.zeros_like(start[0]), (start, factor), reverse=True)[1]
+
+
+def successors(of_next: Callable[[Transition], Array], transitions: Transition, value: Array) -> Array:
+  """V(s'_t) of a rollout, with as few evaluations as that takes.
+
+  It is that of the row after, but in the rollout's last row, and where a cut episode's true next state is not in the
+  row after. What a terminated row gets is of another episode, and counts nowhere.
+
+  Args:
+    of_next: `rows [t, N, ...] -> V(s') [t, N]`.
+    transitions: `[T, N]`.
+    value: V(s_t), `[T, N]`.
+
+  Returns:
+    `[T, N]`.
+  """
+  after = jnp.concatenate([value[1:], of_next(jax.tree.map(lambda x: x[-1:], transitions))])
+  cut = transitions.truncated > 0
+  return jax.lax.cond(jnp.any(cut[:-1]), lambda: jnp.where(cut, of_next(transitions), after), lambda: after)
 
 
 def lambda_return(

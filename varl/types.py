@@ -194,7 +194,7 @@ class Posterior(NamedTuple):
       None where it has no density at hand.
     evaluate: `(design, params, batch, key) -> (Particles, log_prob [B])`: `particles`, and `log_prob` of
       `batch.action`, for losses that need both: their gradient is one pass back through the policy, of the two apart
-      it is two. None where `log_prob` is.
+      it is two. None where it has no density at hand.
   """
 
   init: Callable[[Key], Params]
@@ -308,6 +308,8 @@ class Reward(NamedTuple):
       as `batch.extras["imagine"][0]`. None where it learns nothing.
     observe: `(params, transitions, valid, axis) -> params`, of each fresh rollout `[T, B]` before it is learned from;
       None where nothing is kept of it.
+    prepare: `(design, params, transitions, key) -> extras` of transitions `[T, B]` that follow one another, which
+      `value` and `step` then find among them; before the value's own `prepare`. None where one row tells all.
     transfer: the signature of `value`: what is left of it where another agent is paid, without what is of its own
       policy or dynamics; None: `value`.
   """
@@ -316,6 +318,7 @@ class Reward(NamedTuple):
   value: Callable[[Design, Params, Batch, Key], Array]
   step: Callable[[Design], TrainStep] | None = None
   observe: Callable[[Params, Transition, Array, str | None], Params] | None = None
+  prepare: Callable[[Design, Params, Transition, Key], Extras] | None = None
   transfer: Callable[[Design, Params, Batch, Key], Array] | None = None
 
 

@@ -259,6 +259,10 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
       updates=20_000,
     ),
   ),
+  # Where the bound is tight and largest, the options summed out act as the soft-optimal policy.
+  "options": (
+    tabular_policy({**ON_POLICY_TABLE, "temperature": 0.3, "standardise": False, "options": 2}, rollouts=Rollouts()),
+  ),
   "iadp": (informed(SHARED, temperature=0.3, updates=20_000),),
   # What is left of the gain is alike everywhere: the policy is soft actor-critic's, the value holds the gain as well.
   "vime": (tabular_policy({**FIXED, **TABLE, "dynamics_hidden": (), "gain_weight": 1e-2}, count=6, of_value=False),),

@@ -238,7 +238,8 @@ def test_a_policy_network_starts_as_wide_as_it_is_told(case):
   if not issubclass(module.Config, OF_HEADS):
     assert not hasattr(module.Config, "initial_std") or module.Config is iterative_sac.Config
     return
-  if agent.spec.discrete or issubclass(module.Config, components.PlanConfig):  # which chooses among proposals
+  # A plan chooses among proposals, and an option is an input of the network beside observations.
+  if agent.spec.discrete or issubclass(module.Config, components.PlanConfig) or module.name == "options":
     return
 
   @jax.jit

@@ -43,8 +43,11 @@ def batch_for(agent, state):
   batch = batch._replace(action=action)
   if agent.on_policy:
     log_prob = extras["log_prob"] + 0.3 * jax.random.normal(jax.random.key(2), (BATCH,))
-    extras = {"log_prob": log_prob, "advantage": batch.reward, "value_target": 2.0 * batch.reward}
-    return batch._replace(extras=extras)
+    one_step = jax.tree.map(lambda x: x[None], batch._replace(extras=extras))
+    extras = jax.tree.map(lambda x: x[0], agent.prepare(state, one_step, jax.random.key(3)).extras)
+    return batch._replace(
+      extras={**extras, "log_prob": log_prob, "advantage": batch.reward, "value_target": 2.0 * batch.reward}
+    )
   if agent.side_batch:
     return batch._replace(extras={SIDE: SideBatch(batch, jnp.int32(10**6))})
   return batch

@@ -59,14 +59,18 @@ def watched(name, **fields):
   module = agents.load(name)
   config = module.Config(hidden=(32,), **fields)
   design = module.design(SPEC, config)
-  density = design.posterior.log_prob or design.prior.log_prob
-  value = design.value
+  value, posterior = design.value, design.posterior
+
+  def density(params, batch, key):
+    if posterior.log_prob is None and posterior.evaluate is not None:  # of options, given the one that acted
+      return posterior.evaluate(design, params, batch, key)[1]
+    return (posterior.log_prob or design.prior.log_prob)(params, batch.obs, batch.action)
 
   def step(design):
     inner = value.step(design)
 
     def run(params, state, batch, key):
-      off = jnp.abs(jnp.exp(density(params, batch.obs, batch.action) - batch.extras["log_prob"]) - 1.0)
+      off = jnp.abs(jnp.exp(density(params, batch, key) - batch.extras["log_prob"]) - 1.0)
       params, state, metrics = inner.step(params, state, batch, key)
       return params, state, {**metrics, "off": jnp.mean(off), "most_off": jnp.max(off)}
 

@@ -88,7 +88,7 @@ def test_a_page_has_its_sections_in_order(name):
   beside = {
     "model": components.ModelConfig,
     "rows": components.ModelConfig | components.DemonstrationConfig,
-    "reward": components.CorrectionConfig | components.LearnerConfig,
+    "reward": components.CorrectionConfig | components.LearnerConfig | agents.load("options").Config,
   }
   assert all(issubclass(agents.load(name).Config, beside[axis]) for axis in axes[4:])
   assert axes[4:] == [axis for axis in beside if axis in axes]

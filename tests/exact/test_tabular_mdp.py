@@ -84,6 +84,12 @@ def test_chain_by_hand():
   np.testing.assert_array_equal(finite.policy[0, :3], [0, 1, 1])
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_grid_is_given_as_rows_of_any_sequence(kind):
+  assert tabular.gridworld(kind(("SS", "SG"))).reward.shape == (4, 4)
+  assert tabular.gridworld(kind((2, 3))).reward.shape == (6, 4)
+
+
 def test_gridworld_by_hand():
   m = tabular.gridworld(["S.G", "#.P"], slip=0.2, goal=2.0, pit=-3.0, step=-0.5)
   # Cells in reading order, without the wall: S, ., G, ., P.

@@ -30,6 +30,7 @@ AGENTS = {
   "distral": "several tasks, and a prior distilled from all of them (1707.04175)",
   "iadp": "divergence from a default policy that sees a part of the observation (1905.01240)",
   "diayn": "skills without a reward, told apart by the states they reach (1802.06070)",
+  "options": "a policy over options, and a reverse model that tells which one acted (Agakov & Barber 2004)",
   "vime": "exploration by information gain: curiosity about the dynamics (1605.09674)",
   "bc": "behaviour cloning: the policy under which demonstrations are most likely",
 }

@@ -40,6 +40,7 @@ from varl.components.improvement import (
 )
 from varl.components.parts import (
   Make,
+  actor,
   actor_critic,
   critic,
   head,
@@ -53,6 +54,7 @@ from varl.components.parts import (
   q_value,
   soft,
   temperature,
+  value_network,
 )
 from varl.components.shared import (
   DistilledConfig,
@@ -85,6 +87,7 @@ __all__ = [
   "SoftConfig",
   "TemperatureConfig",
   "TrustRegionConfig",
+  "actor",
   "actor_critic",
   "check",
   "check_budget",
@@ -118,4 +121,5 @@ __all__ = [
   "squashes",
   "structural",
   "temperature",
+  "value_network",
 ]

@@ -267,12 +267,19 @@ def parametric(
   )
 
 
+def value_network(spec: Spec, config: OnPolicyConfig, outputs: int = 1) -> networks.Network:
+  """A perceptron of values, of the Config's `value_hidden`."""
+  hidden = config.hidden if config.value_hidden is None else config.value_hidden
+  made: networks.Network = network(
+    dataclasses.replace(config, hidden=hidden), spec.observation_size, outputs, of_values=True
+  )
+  return made
+
+
 def lambda_value(spec: Spec, config: OnPolicyConfig, *, updates: int = 1, **options: Any) -> Value:
   """`values.lambda_value` as the Config says, with its `updates`; `options` are its remaining arguments."""
-  hidden = config.hidden if config.value_hidden is None else config.value_hidden
-  of_states = network(dataclasses.replace(config, hidden=hidden), spec.observation_size, 1, of_values=True)
   return values.lambda_value(
-    of_states,
+    value_network(spec, config),
     optimizer(config, descents=updates),
     gamma=config.gamma,
     lam=config.lam,

@@ -272,6 +272,13 @@ def categorical(actions: int) -> Head:
   )
 
 
+def is_discrete(head: Head) -> bool:
+  """Whether a head's actions are integers, `head.size` of them."""
+  noise = jax.eval_shape(lambda: head.noise(jax.random.key(0), 1, ()))
+  action, _ = jax.eval_shape(head.transform, jnp.zeros(head.size), noise)
+  return bool(jnp.issubdtype(action.dtype, jnp.integer))
+
+
 def every_action(actions: int, shape: tuple[int, ...]) -> Array:
   """All discrete actions in each state of a batch of that shape: `[actions, *shape]`."""
   return jnp.broadcast_to(jnp.arange(actions).reshape(-1, *(1,) * len(shape)), (actions, *shape))

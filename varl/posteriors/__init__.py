@@ -13,6 +13,7 @@ from varl.posteriors.boltzmann import (
 from varl.posteriors.discounting import discounting
 from varl.posteriors.iterative import iterative, iterative_inputs
 from varl.posteriors.langevin import langevin
+from varl.posteriors.options import options
 from varl.posteriors.parametric import cloned, direct, enumerated
 from varl.posteriors.planning import smc
 from varl.posteriors.score import natural, score
@@ -33,6 +34,7 @@ __all__ = [
   "iterative_inputs",
   "langevin",
   "natural",
+  "options",
   "prior_proposal",
   "ranked",
   "score",

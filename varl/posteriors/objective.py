@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from varl import losses
-from varl.policies import Head
+from varl.policies import Head, is_discrete
 from varl.types import Array, ArrayTree, Carry, Design, Extras, Key, Observation, Params, Particles
 
 
@@ -97,9 +97,7 @@ def acting(
 
 def check_reparameterised(name: str, head: Head) -> None:
   """Raises ValueError where a head's actions are not differentiable in its outputs."""
-  noise = jax.eval_shape(lambda: head.noise(jax.random.key(0), 1, ()))
-  action, _ = jax.eval_shape(head.transform, jnp.zeros(head.size), noise)
-  if not jnp.issubdtype(action.dtype, jnp.floating):
+  if is_discrete(head):
     raise ValueError(f"{name} inference moves continuous actions by reparameterisation, but this head's are discrete")
 
 

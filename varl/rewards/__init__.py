@@ -7,11 +7,14 @@ from varl.rewards.empowerment import empowerment
 from varl.rewards.empowerment import outputs_of as empowerment_outputs
 from varl.rewards.information import GAINS, information_gain
 from varl.rewards.inverse import maxent_irl
+from varl.rewards.options import DIRECTIONS, delayed, reverse_options, window_size
 from varl.rewards.skills import skill_count, skills
 
 __all__ = [
+  "DIRECTIONS",
   "GAINS",
   "airl",
+  "delayed",
   "empowerment",
   "empowerment_outputs",
   "gail",
@@ -19,7 +22,9 @@ __all__ = [
   "learned",
   "log_ratio",
   "maxent_irl",
+  "reverse_options",
   "skill_count",
   "skills",
   "sum",
+  "window_size",
 ]

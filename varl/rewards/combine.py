@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from varl import normalize
 from varl.normalize import NORMALIZER
 from varl.step import joint, stream_key
-from varl.types import Array, Batch, Design, Key, Params, Reward, TrainStep, Transition
+from varl.types import Array, Batch, Design, Extras, Key, Params, Reward, TrainStep, Transition
 
 
 def sum(*, environment: float | Array = 0.0, **parts: Reward | tuple[Reward, float | Array]) -> Reward:
@@ -40,6 +40,7 @@ def sum(*, environment: float | Array = 0.0, **parts: Reward | tuple[Reward, flo
     if isinstance(weight, int | float) and not math.isfinite(weight):
       raise ValueError(f"the weight of {name} must be finite, got {weight}")
   learners = {name: part for name, (part, _) in pairs.items() if part.step is not None}
+  preparers = {name: part.prepare for name, (part, _) in pairs.items() if part.prepare is not None}
   watchers = [part.observe for part, _ in pairs.values() if part.observe is not None]
 
   def init(key: Key) -> Params:
@@ -67,7 +68,13 @@ def sum(*, environment: float | Array = 0.0, **parts: Reward | tuple[Reward, flo
       params = watch(params, transitions, valid, axis)
     return params
 
-  return Reward(init, value, step if learners else None, observe if watchers else None)
+  def prepare(design: Design, params: Params, transitions: Transition, key: Key) -> Extras:
+    made: Extras = {}
+    for name, make in preparers.items():
+      made |= make(design, params, transitions, stream_key(key, name))
+    return made
+
+  return Reward(init, value, step if learners else None, observe if watchers else None, prepare if preparers else None)
 
 
 def learned(reward: Reward, params: Params, *, group: str = "learned_reward") -> Reward:

@@ -6,6 +6,7 @@ from varl.values.distributions import Returns, categorical, hl_gauss, quantile
 from varl.values.expansions import Expansion, mve, steve
 from varl.values.inverse import inverse_soft_q, none
 from varl.values.modified import munchausen, out_of_bounds_penalty
+from varl.values.options import option_value
 from varl.values.states import lambda_value
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
   "mve",
   "n_step",
   "none",
+  "option_value",
   "out_of_bounds_penalty",
   "q_value",
   "quantile",

@@ -53,14 +53,6 @@ def lambda_value(
     # On flat rows, as in the loss: where `prepare` is of the same rows, XLA then passes the network once for both.
     return network.apply(params[group], obs.reshape(-1, obs.shape[-1])).reshape(obs.shape[:-1])
 
-  def following(params: Params, transitions: Transition, now: Array) -> Array:
-    """V(s'): of the row after, but at a rollout's end, and where a cut episode's true next state is not in that row."""
-    after = jnp.concatenate([now[1:], value(params, transitions.next_obs[-1:])])
-    cut = transitions.truncated > 0
-    return jax.lax.cond(
-      jnp.any(cut[:-1]), lambda: jnp.where(cut, value(params, transitions.next_obs), after), lambda: after
-    )
-
   def q(params: Params, obs: Observation, action: Array) -> Array:
     raise ValueError("values.lambda_value values states, not actions; a posterior that asks for Q needs values.q_value")
 
@@ -71,7 +63,7 @@ def lambda_value(
       own = (params, transitions.obs, transitions.action)
       reward = reward - design.temperature.value(params) * (density(*own) - design.prior.log_prob(*own))
     now = value(params, transitions.obs)
-    after = following(params, transitions, now)
+    after = returns.successors(lambda rows: value(params, rows.next_obs), transitions, now)
     advantage = returns.gae(reward, transitions.discount, transitions.truncated, now, after, gamma=gamma, lam=lam)
     return {"advantage": advantage, "value_target": now + advantage}
 

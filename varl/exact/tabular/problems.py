@@ -86,7 +86,8 @@ def gridworld(
   Raises:
     ValueError: a layout with other characters, uneven rows or no start; a slip outside [0, 1].
   """
-  rows = _open_grid(layout) if isinstance(layout, int | tuple) else list(layout)
+  sizes: Any = (layout, layout) if isinstance(layout, int) else tuple(layout)
+  rows: list[str] = _open_grid(*sizes) if [type(size) for size in sizes] == [int, int] else list(sizes)
   if not rows or not rows[0] or len({len(row) for row in rows}) != 1 or set("".join(rows)) - set(".#SGP"):
     raise ValueError(f"layout must be rows of equal length made of . # S G P; got {rows}")
   if "S" not in "".join(rows):
@@ -154,8 +155,7 @@ def _random(key: Key, discount: Any, states: int, actions: int, branching: int |
   )
 
 
-def _open_grid(size: int | tuple[int, int]) -> list[str]:
-  rows, columns = (size, size) if isinstance(size, int) else size
+def _open_grid(rows: int, columns: int) -> list[str]:
   if rows < 1 or columns < 1 or rows * columns < 2:
     raise ValueError(f"a grid needs at least two cells; got {rows} by {columns}")
   flat = "S" + "." * (rows * columns - 2) + "G"
