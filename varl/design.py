@@ -1,5 +1,6 @@
 """The one place where the four axes are glued into an agent."""
 
+import functools
 import math
 from typing import Any, TypeVar
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from varl import checks, normalize
+from varl.memory import MEMORY, Memory
 from varl.normalize import NORMALIZER, scaled
 from varl.policies import Head
 from varl.step import IMAGINE_STREAM, POSTERIOR_STREAM, REWARD_STREAM, SIDE, copy, joint, replace, share, stream_key
@@ -101,7 +103,9 @@ def with_term(
   return axis._replace(step=step)
 
 
-def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: bool = True) -> Agent:
+def agent(
+  design: Design, spec: Spec, head: Head, *, normalize_observations: bool = True, memory: Memory | None = None
+) -> Agent:
   """Glues a design into an agent.
 
   One update is `joint` of the axes' steps: value, posterior, prior and temperature all read the same old parameters, as
@@ -119,16 +123,19 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     head: the policy's head, which knows the action space.
     normalize_observations: whether running moments (group "normalizer") scale the observations; on-policy the group
       "observed" holds those of all frames so far.
+    memory: of the design's networks that are `memory.recurrent`; None: they see the present observation alone.
 
   Raises:
     ValueError: two axes that name one parameter group, or write one; a side batch beside sequences; a term that finds
-      no gradient step to join.
+      no gradient step to join; a memory beside what learns from single transitions or from sequences of its own.
   """
   if design.terms:
     raise ValueError("the terms of a design are those of one axis: varl.with_term(design.posterior, ...) adds one")
   if design.value.sequence and design.temperature.side_batch:
     raise ValueError("a temperature with a side batch, such as bellman_residual, needs a value of single transitions")
   on_policy = design.value.prepare is not None and not design.value.sequence
+  if memory is not None:
+    _check_memory(design, memory, on_policy)
   axes: dict[str, Any] = {name: getattr(design, name) for name in ("value", "posterior", "prior", "temperature")}
   steps = [axis.step(design) for axis in axes.values() if axis.step is not None]
   model, reward = design.model, design.reward
@@ -180,25 +187,49 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
   def scale_batch(params: Params, batch: Batch) -> Batch:
     return batch._replace(obs=scaled(params, batch.obs), next_obs=scaled(params, batch.next_obs))
 
-  def act(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
-    checks.key(key)
-    obs = scaled(params, obs)
+  def remembering(choose: Any) -> Any:
+    """The same, of raw observations, and with its memory carried along."""
+
+    def acting(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+      obs = scaled(params, obs)
+      if memory is None:
+        found: tuple[Array, Carry, Extras] = choose(params, carry, obs, key)
+        return found
+      held: Any = carry
+      action, inner, extras = choose(params, held["policy"], memory.see(held["memory"], obs), key)
+      later = memory.after(params, held["memory"], obs, action)
+      return action, {"policy": inner, "memory": later}, {**extras, MEMORY: memory.record(held["memory"])}
+
+    return acting
+
+  def explore(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     if model is None or model.record is None:
       return design.posterior.act(design, params, carry, obs, key)
     act_key, record_key = jax.random.split(key)
     action, carry, extras = design.posterior.act(design, params, carry, obs, act_key)
     return action, carry, {**extras, **model.record(record_key, obs.shape[:-1])}
 
-  def mode(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
-    return design.posterior.mode(design, params, carry, scaled(params, obs), key)
+  def act(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
+    checks.key(key)
+    found: tuple[Array, Carry, Extras] = remembering(explore)(params, carry, obs, key)
+    return found
+
+  mode = remembering(functools.partial(design.posterior.mode, design))
+
+  def start(batch: int) -> Carry:
+    inner = design.posterior.carry(batch)
+    return inner if memory is None else {"policy": inner, "memory": memory.carry(batch)}
 
   def update(state: AgentState, batch: Batch, key: Key) -> tuple[AgentState, Metrics]:
     checks.key(key)
     ndim = batch.reward.ndim
-    if ndim not in (1, 2) or (ndim == 2 and design.value.prepare is None):
+    if memory is not None:
+      batch, ndim = memory.sequence_rows(scale_batch(state.params, batch)), 1
+    elif ndim not in (1, 2) or (ndim == 2 and design.value.prepare is None):
       allowed = "[B]" if design.value.prepare is None else "[B], or [T, B] of steps that follow one another"
       raise ValueError(f"a batch for this agent is {allowed}; got rewards of shape {batch.reward.shape}")
-    batch = scale_batch(state.params, batch)
+    if memory is None:
+      batch = scale_batch(state.params, batch)
     if ndim == 2:
       batch = batch._replace(extras={**batch.extras, **extend(state.params, batch, stream_key(key, "prepare"))})
       batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
@@ -240,7 +271,8 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     return extras
 
   def prepare(state: AgentState, transitions: Transition, key: Key) -> Transition:
-    extras = extend(state.params, scale_batch(state.params, transitions), key)
+    seen = scale_batch(state.params, transitions)
+    extras = extend(state.params, seen if memory is None else memory.step_rows(state.params, seen), key)
     return transitions._replace(extras={**transitions.extras, **extras})
 
   bounded = head.uniform is not None
@@ -250,6 +282,9 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
   def warm_up(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
     _, carry, extras = act(params, carry, obs, key)
     action = uniform(key, obs.shape[:-1])
+    if memory is not None:  # which is of the action that is taken
+      held: Any = carry
+      carry = {**held, "memory": memory.acted(held["memory"], action)}
     if "log_prob" in extras:  # of the behaviour, for off-policy corrections: here the uniform's
       extras = {**extras, "log_prob": jnp.full_like(extras["log_prob"], uniform_log_prob)}
     return action, carry, extras
@@ -261,12 +296,24 @@ def agent(design: Design, spec: Spec, head: Head, *, normalize_observations: boo
     mode=mode,
     update=update,
     execute=head.execute,
-    carry=design.posterior.carry,
+    carry=start,
     warm_up=warm_up if bounded else None,
     renew=renew,
     observe=observe,
     side_batch=design.temperature.side_batch,
   )
   if on_policy:
-    return made._replace(on_policy=True, seeding=normalize_observations, prepare=prepare)
-  return made._replace(sequence=design.value.sequence)
+    length = 0 if memory is None else memory.length
+    return made._replace(on_policy=True, seeding=normalize_observations, prepare=prepare, sequence=length)
+  return made._replace(sequence=design.value.sequence if memory is None else memory.burn_in + memory.length)
+
+
+def _check_memory(design: Design, memory: Memory, on_policy: bool) -> None:
+  """Raises ValueError where a design does not learn from sequences as they were stored."""
+  if design.model is not None or design.reward is not None or design.temperature.side_batch or design.value.sequence:
+    raise ValueError(
+      "a memory is of a policy and its values: a model, a reward that is learned, a side batch and corrections along "
+      "sequences see single observations"
+    )
+  if on_policy and memory.burn_in:
+    raise ValueError(f"a rollout's memory is of the policy that acted, and needs no burn-in; got {memory.burn_in}")

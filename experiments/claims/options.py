@@ -41,10 +41,10 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 TASKS: dict[str, dict[str, Any]] = {
   "four_rooms": {
-    "env": lambda: tabular.gridworld(ROOMS), "steps": 327_680, "episode_length": 100, "temperature": 0.01,
+    "env": lambda: tabular.gridworld(ROOMS), "steps": 327_680, "episode_length": 100, "temperature": 0.001,
   },
   "reacher": {
-    "env": lambda: envs.make("reacher"), "steps": 204_800, "episode_length": 200, "temperature": 0.01, "gamma": 0.95,
+    "env": lambda: envs.make("reacher"), "steps": 204_800, "episode_length": 200, "temperature": 0.003, "gamma": 0.95,
     "action_repeat": 4,
   },
 }  # fmt: skip

@@ -17,10 +17,10 @@ from varl.envs import spec
 from varl.types import Spec
 
 EXEMPT = {
-  "act_samples", "atoms", "backtracks", "belief_samples", "chain_steps", "conjugate_iterations", "critics", "elites",
-  "episodes", "expand_over", "horizon", "inference_iterations", "look_ahead", "members", "options", "particles",
-  "residual_batch", "rollout", "samples", "sequence", "subsample", "target_every", "value_samples", "value_updates",
-  "window", "withheld",
+  "act_samples", "atoms", "backtracks", "belief_samples", "burn_in", "chain_steps", "conjugate_iterations", "critics",
+  "elites", "episodes", "expand_over", "horizon", "inference_iterations", "look_ahead", "members", "memory",
+  "memory_length", "options", "particles", "residual_batch", "rollout", "samples", "sequence", "subsample",
+  "target_every", "value_samples", "value_updates", "window", "withheld",
 }  # fmt: skip
 """Every whole number of a Config that cannot be mapped over, so that a new one is looked at."""
 

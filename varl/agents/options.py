@@ -80,7 +80,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
     standardise=config.standardise,
   )
   value = values.option_value(
-    components.value_network(inputs, config, n),
+    components.value_network(inputs, config, policy, n),
     components.optimizer(config),
     choosing,
     gamma=config.gamma,

@@ -12,7 +12,7 @@ from varl.types import Design, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(components.GradientConfig):
+class Config(components.MemoryConfig, components.GradientConfig):
   """Hyper-parameters of PPO, beside those of the config that it extends.
 
   Attributes:

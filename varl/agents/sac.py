@@ -11,7 +11,7 @@ from varl.types import Design, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(components.TemperatureConfig, components.PolicyConfig):
+class Config(components.MemoryConfig, components.TemperatureConfig, components.PolicyConfig):
   """Hyper-parameters of soft actor-critic, beside those of the configs that it extends.
 
   Attributes:

@@ -12,7 +12,7 @@ from varl.types import Design, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(components.TemperatureConfig, components.CriticConfig):
+class Config(components.MemoryConfig, components.TemperatureConfig, components.CriticConfig):
   """Hyper-parameters of discrete soft actor-critic, beside those of the configs that it extends.
 
   Attributes:
@@ -37,7 +37,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   components.check(config)
   unit_interval(config, "entropy_share", lower_open=True)
   head = _head(spec, config)
-  actor = components.network(config, spec.observation_size, head.size)
+  actor = components.actor(spec, config, head)
   return Design(
     priors.uniform(head),
     posteriors.enumerated(actor, head, components.optimizer(config)),

@@ -68,7 +68,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
     backtracks=config.backtracks,
     standardise=config.standardise,
   )
-  value = components.lambda_value(spec, config, updates=config.value_updates)
+  value = components.lambda_value(spec, config, head, updates=config.value_updates)
   return Design(priors.uniform(head), posterior, value, temperatures.fixed(0.0), axis)
 
 

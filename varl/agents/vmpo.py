@@ -54,7 +54,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   return Design(
     components.learned_prior(spec, config, head, decoupled=config.decoupled),
     posteriors.acting_by_prior(posteriors.taken(share=config.share, budget=config.epsilon)),
-    components.lambda_value(spec, config),
+    components.lambda_value(spec, config, head),
     components.kl_temperature(config),
     axis,
   )

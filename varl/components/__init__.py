@@ -8,6 +8,7 @@ from varl.components.configs import (
   GradientConfig,
   HeadConfig,
   ImprovementConfig,
+  MemoryConfig,
   ModelConfig,
   OnPolicyConfig,
   PlanConfig,
@@ -38,6 +39,7 @@ from varl.components.improvement import (
   learned_prior,
   multiplier,
 )
+from varl.components.memories import memory_of, remembering
 from varl.components.parts import (
   Make,
   actor,
@@ -80,6 +82,7 @@ __all__ = [
   "ImprovementConfig",
   "LearnerConfig",
   "Make",
+  "MemoryConfig",
   "ModelConfig",
   "OnPolicyConfig",
   "PlanConfig",
@@ -104,6 +107,7 @@ __all__ = [
   "lambda_value",
   "learned_prior",
   "maker",
+  "memory_of",
   "model",
   "multiplier",
   "network",
@@ -116,6 +120,7 @@ __all__ = [
   "policy_head",
   "prior_network",
   "q_value",
+  "remembering",
   "seen",
   "soft",
   "squashes",

@@ -80,6 +80,22 @@ class CriticConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
+class MemoryConfig:
+  """Networks that remember the episode: policy and values each have a gated recurrent unit (`memory.gru`).
+
+  Attributes:
+    memory: units of each; 0: networks see the present observation alone.
+    memory_length: steps that gradients pass through, in sequences from replay or of a rollout.
+    burn_in: steps before these which only warm the memory up, in sequences from replay; `unroll_length` and
+      `batch_size` are multiples of both together.
+  """
+
+  memory: int = 0
+  memory_length: int = 16
+  burn_in: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class OnPolicyConfig(HeadConfig, Config):
   """`Config` of an algorithm that learns from its own rollouts, with a state value.
 

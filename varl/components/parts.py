@@ -17,6 +17,7 @@ from varl.components.configs import (
   SoftConfig,
   check,
 )
+from varl.components.memories import memory_of, remembering
 from varl.design import agent
 from varl.duals import dual
 from varl.types import Agent, Array, Design, Posterior, Prior, Reward, Spec, Temperature, Value
@@ -83,7 +84,8 @@ def maker(
       if made.reward is not None:
         raise ValueError("this algorithm has a reward of its own: rewards.sum adds another one to it")
       made = made._replace(reward=reward)
-    return agent(made, spec, family, normalize_observations=config.normalize_observations)
+    memory = memory_of(spec, config, family)
+    return agent(made, spec, family, normalize_observations=config.normalize_observations, memory=memory)
 
   make.__annotations__["config"] = config_type  # for whoever asks what its hyper-parameters are
   return make
@@ -123,7 +125,12 @@ def actor(spec: Spec, config: Any, policy: policies.Head) -> networks.Network:
   whose couplings a random layer would drive far apart.
   """
   plain = not spec.discrete and (not spec.bounded or getattr(config, "policy", "") == "flow")
-  return network(config, spec.observation_size, policy.size, zero_output=plain)
+
+  def made(inputs: int) -> networks.Network:
+    of_policy: networks.Network = network(config, inputs, policy.size, zero_output=plain)
+    return of_policy
+
+  return remembering(spec, config, policy, "actor", made)
 
 
 def returns(config: CriticConfig) -> values.Returns | None:
@@ -158,11 +165,15 @@ def critic(spec: Spec, config: Any, policy: policies.Head, *, outputs: int | Non
     outputs: of each action, of a critic of distributions; None: one number.
   """
   each = 1 if outputs is None else outputs
-  if spec.discrete:
-    table = network(config, spec.observation_size, spec.action_size * each, of_values=True)
-    return networks.action_out(networks.ensemble(table, config.critics), outputs=outputs)
-  joined = network(config, spec.observation_size + spec.action_size, each, of_values=True)
-  return networks.action_in(networks.ensemble(joined, config.critics), policy.execute, outputs=outputs)
+
+  def made(inputs: int) -> networks.Critic:
+    if spec.discrete:
+      table = network(config, inputs, spec.action_size * each, of_values=True)
+      return networks.action_out(networks.ensemble(table, config.critics), outputs=outputs)
+    joined = network(config, inputs + spec.action_size, each, of_values=True)
+    return networks.action_in(networks.ensemble(joined, config.critics), policy.execute, outputs=outputs)
+
+  return remembering(spec, config, policy, "critic", made)
 
 
 def q_value(spec: Spec, config: Any, policy: policies.Head, **options: Any) -> Value:
@@ -221,7 +232,7 @@ def actor_critic(
   if config.separate_value:
     value = values.state_value(
       critic(spec, config, policy),
-      network(config, spec.observation_size, 1, of_values=True),
+      value_network(spec, config, policy),
       optimizer(config),
       regularised=regularised,
       **_value_options(config),
@@ -267,19 +278,24 @@ def parametric(
   )
 
 
-def value_network(spec: Spec, config: OnPolicyConfig, outputs: int = 1) -> networks.Network:
-  """A perceptron of values, of the Config's `value_hidden`."""
-  hidden = config.hidden if config.value_hidden is None else config.value_hidden
-  made: networks.Network = network(
-    dataclasses.replace(config, hidden=hidden), spec.observation_size, outputs, of_values=True
-  )
-  return made
+def value_network(spec: Spec, config: Any, policy: policies.Head, outputs: int = 1) -> networks.Network:
+  """A perceptron of state values, of the Config's `value_hidden` where it has that."""
+  hidden = getattr(config, "value_hidden", None)
+  shaped = config if hidden is None else dataclasses.replace(config, hidden=hidden)
+
+  def made(inputs: int) -> networks.Network:
+    of_states: networks.Network = network(shaped, inputs, outputs, of_values=True)
+    return of_states
+
+  return remembering(spec, config, policy, "value", made)
 
 
-def lambda_value(spec: Spec, config: OnPolicyConfig, *, updates: int = 1, **options: Any) -> Value:
+def lambda_value(
+  spec: Spec, config: OnPolicyConfig, policy: policies.Head, *, updates: int = 1, **options: Any
+) -> Value:
   """`values.lambda_value` as the Config says, with its `updates`; `options` are its remaining arguments."""
   return values.lambda_value(
-    value_network(spec, config),
+    value_network(spec, config, policy),
     optimizer(config, descents=updates),
     gamma=config.gamma,
     lam=config.lam,
@@ -329,7 +345,8 @@ def policy_gradient(
     standardise=config.standardise,
   )
   of_policy = priors.uniform(policy) if prior is None else prior(acting_network, policy)
-  return Design(of_policy, posterior, lambda_value(spec, config, regularised=regularised), temperature, axis)
+  value = lambda_value(spec, config, policy, regularised=regularised)
+  return Design(of_policy, posterior, value, temperature, axis)
 
 
 def temperature(spec: Spec, config: Any, target: Any) -> Temperature:

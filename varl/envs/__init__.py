@@ -13,6 +13,7 @@ if TYPE_CHECKING:
   from varl.envs import toys
   from varl.envs.base import Environment, State
   from varl.envs.door import Report, check
+  from varl.envs.partial import Partial
   from varl.envs.tabular import Tabular
   from varl.envs.tasks import Tasks, with_skill
   from varl.envs.trace import spec
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
   "Environment",
+  "Partial",
   "Report",
   "State",
   "Tabular",
@@ -42,6 +44,7 @@ __all__ = [
 _LAZY = {
   "varl.envs.base": ("Environment", "State"),
   "varl.envs.door": ("Report", "check"),
+  "varl.envs.partial": ("Partial",),
   "varl.envs.tabular": ("Tabular",),
   "varl.envs.tasks": ("Tasks", "with_skill"),
   "varl.envs.trace": ("spec",),

@@ -42,6 +42,13 @@ CATALOG: dict[str, Entry] = {
   "humanoid": Entry("two-legged robot with arms, walks forward", 244, 17),
   "humanoidstandup": Entry("the same robot, lying down, stands up", 244, 17),
   "inverted_pendulum": Entry("cart that balances a pole", 4, 1),
+  "inverted_pendulum_positions": Entry(
+    "the same cart and pole without their velocities, for policies that remember",
+    2,
+    1,
+    (),
+    "partial.inverted_pendulum_positions",
+  ),
   "inverted_double_pendulum": Entry("cart that balances two linked poles", 8, 1),
   "pusher": Entry("seven-joint arm, pushes an object to a goal", 23, 7),
   "reacher": Entry("two-link arm, brings its tip to a target", 11, 2),

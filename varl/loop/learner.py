@@ -113,6 +113,17 @@ def from_rollout(agent: Agent, settings: Settings) -> Learner:
     settings: all counts are divided over its devices.
   """
   batch_size = settings.batch_size // settings.num_devices
+  rows = settings.minibatches == "rows"
+  steps = agent.sequence or (1 if rows else settings.unroll_length)
+  if agent.sequence:
+    if not rows or settings.prepare_every != "rollout":
+      raise ValueError(
+        f"this agent learns from sequences of {steps} steps of a rollout: minibatches='rows' (which are then of whole "
+        "sequences) and prepare_every='rollout'"
+      )
+    for name, count in (("unroll_length", settings.unroll_length), ("batch_size", batch_size)):
+      if count % steps:
+        raise ValueError(f"{name}={count} is not divisible by the length {steps} of the sequences of this agent")
 
   def prepare(every: str, agent_state: AgentState, transitions: Transition, key: Key) -> Transition:
     if every != settings.prepare_every:
@@ -121,20 +132,21 @@ def from_rollout(agent: Agent, settings: Settings) -> Learner:
 
   def update(agent_state: AgentState, inputs: tuple[Transition, Key]) -> tuple[AgentState, Metrics]:
     sequences, key = inputs
-    return agent.update(agent_state, sequences if settings.prepare_every == "minibatch" else _flat(sequences), key)
+    whole = settings.prepare_every == "minibatch" or agent.sequence
+    return agent.update(agent_state, sequences if whole else _flat(sequences), key)
 
   def learn(
     agent_state: AgentState, memory: tuple[()], transitions: Transition, valid: Array, key: Key, warm: Array | bool
   ) -> tuple[AgentState, tuple[()], Metrics]:
-    length, envs = valid.shape
+    envs = valid.shape[1]
     count = valid.size // batch_size
     rollout = prepare("rollout", agent_state, replace_invalid(transitions, valid), key)
 
     def order(key: Key) -> Array:
-      """Row numbers `[count, L, B/L]` of the minibatches: of sequences of L steps, which is 1 or all."""
-      if settings.minibatches == "rows":
-        return shuffled(key, valid.size).reshape(count, 1, -1)
-      return shuffled(key, envs).reshape(count, 1, -1) + envs * jnp.arange(length)[:, None]
+      """Row numbers `[count, L, B/L]` of the minibatches: of sequences of L steps, which is 1, all, or the agent's."""
+      segment, env = jnp.divmod(shuffled(key, valid.size // steps), envs)
+      first = (segment * steps * envs + env).reshape(count, 1, -1)
+      return first + envs * jnp.arange(steps)[:, None]
 
     def epoch(agent_state: AgentState, key: Key) -> tuple[AgentState, Metrics]:
       order_key, update_key = jax.random.split(key)
