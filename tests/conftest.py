@@ -126,6 +126,16 @@ def transitions(seed, shape, spec):
   )
 
 
+def acted(agent, batch):
+  """The batch `[B]`, with actions of the agent's where they hold more than what the environment gets."""
+
+  def action():
+    params = agent.init(jax.random.key(7)).params
+    return agent.act(params, agent.carry(len(batch.obs)), batch.obs, jax.random.key(8))[0]
+
+  return batch if jax.eval_shape(action).shape == batch.action.shape else batch._replace(action=action())
+
+
 def prepared(agent, state, batch):
   """The batch as a rollout of one environment, with what an on-policy agent's updates read."""
   extras = agent.act(state.params, agent.carry(len(batch.obs)), batch.obs, jax.random.key(0))[2]

@@ -223,13 +223,13 @@ def agent(
   def update(state: AgentState, batch: Batch, key: Key) -> tuple[AgentState, Metrics]:
     checks.key(key)
     ndim = batch.reward.ndim
-    if memory is not None:
-      batch, ndim = memory.sequence_rows(scale_batch(state.params, batch)), 1
-    elif ndim not in (1, 2) or (ndim == 2 and design.value.prepare is None):
+    sequences = memory is not None and memory.length > 0  # which the memory checks itself
+    if not sequences and (ndim not in (1, 2) or (ndim == 2 and design.value.prepare is None)):
       allowed = "[B]" if design.value.prepare is None else "[B], or [T, B] of steps that follow one another"
       raise ValueError(f"a batch for this agent is {allowed}; got rewards of shape {batch.reward.shape}")
-    if memory is None:
-      batch = scale_batch(state.params, batch)
+    batch = scale_batch(state.params, batch)
+    if memory is not None:
+      batch, ndim = memory.sequence_rows(batch), 1
     if ndim == 2:
       batch = batch._replace(extras={**batch.extras, **extend(state.params, batch, stream_key(key, "prepare"))})
       batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)

@@ -26,7 +26,7 @@ class Memory(NamedTuple):
 
   Attributes:
     groups: the parameter groups of the networks that remember; each has a memory of its own.
-    length: L, steps that each sequence is learned from.
+    length: L, steps that each sequence is learned from; 0: batches are of single transitions.
     burn_in: K, steps before these, which only warm the memory up.
     carry: `batch size -> carry`, at an episode's start.
     recurrent: `(network of [..., o + units], group) -> network` of the rows of this module.
@@ -36,7 +36,8 @@ class Memory(NamedTuple):
     record: `carry -> [..., *]`, what a transition keeps as `extras["memory"]`.
     step_rows: `(params, transitions) -> transitions` whose observations are rows as while acting, of a rollout by these
       parameters.
-    sequence_rows: `batch [K + L, B] -> batch [L B]` whose observations are rows of sequences.
+    sequence_rows: `batch [K + L, B] -> batch [L B]`, or `[B] -> [B]` of single transitions, whose observations are rows
+      of sequences.
   """
 
   groups: tuple[str, ...]
@@ -86,6 +87,9 @@ def gru(
   Reference: Hausknecht and Stone 2015, 1507.06527; Kapturowski et al. 2019, Recurrent Experience Replay in Distributed
     Reinforcement Learning, section 3, for the stored memory and the burn-in.
   """
+  for name, number in (("units", units), ("length", length), ("burn_in", burn_in)):
+    if isinstance(number, bool) or not isinstance(number, int):
+      raise ValueError(f"{name} of a memory is a whole number, got {number!r}")
   if units < 1 or length < 1:
     raise ValueError(f"a memory has units and sequences have steps, got units={units} and length={length}")
   if not 0 <= burn_in <= length:
@@ -194,3 +198,49 @@ def gru(
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
   return Memory(groups, length, burn_in, carry, recurrent, see, after, acted, record, step_rows, sequence_rows)
+
+
+def latent(spec: Spec, size: int) -> Memory:
+  """The latent that a policy with two levels chose in the step before, for a prior that it goes on from.
+
+  The action is [z, a], z first; the row is [s, z_{t-1}], and of a next observation [s', z_t]. z_{-1} = 0, and so it is
+  where a batch's extras lack it.
+
+  Args:
+    spec: the environment's sizes.
+    size: of z.
+
+  Returns:
+    A Memory of single transitions; no network of its own, and nothing that a gradient passes through.
+  """
+  if size < 1:
+    raise ValueError(f"a latent has at least one entry, got {size}")
+
+  def after(params: Params, carry: Any, obs: Observation, action: Array) -> Array:
+    return action[..., :size]
+
+  def beside(obs: Observation, before: Any) -> Array:
+    return jnp.concatenate([obs, before], axis=-1)
+
+  def rows(batch: Batch) -> Batch:
+    first = jnp.zeros((*batch.obs.shape[:-1], size))
+    extras = {name: value for name, value in batch.extras.items() if name != MEMORY}
+    return batch._replace(
+      obs=beside(batch.obs, batch.extras.get(MEMORY, first)),
+      next_obs=beside(batch.next_obs, batch.action[..., :size]),
+      extras=extras,
+    )
+
+  return Memory(
+    groups=(),
+    length=0,
+    burn_in=0,
+    carry=lambda batch: jnp.zeros((batch, size)),
+    recurrent=lambda network, group: network,
+    see=lambda carry, obs: beside(obs, carry),
+    after=after,
+    acted=lambda carry, action: action[..., :size],
+    record=lambda carry: carry,
+    step_rows=lambda params, transitions: rows(transitions),
+    sequence_rows=rows,
+  )

@@ -5,7 +5,7 @@
 
 Four rooms (a grid with slips, an episode starts anywhere and ends at a goal in one room) and Brax's reacher, four
 options each, an option going on with probability .9. Five forms of `options`: without a reverse model; the bound as it
-is; and with options' information weighed ten times as much as the entropy of actions; the last also, and the first,
+is; with options' information weighed a hundred times as much as the entropy of actions; the first and the last also
 with options that are drawn alike in place of a learned choice. By ten checks of training: the entropy of how often each
 option acts, I(o; a|s) of options drawn by their usage, both as shares of log 4, and the return. Writes
 `experiments/results/options.json`.
@@ -36,8 +36,8 @@ FORMS: dict[str, dict[str, Any]] = {
   "no reverse model": {"reverse": "none"},
   "no reverse model, drawn alike": {"reverse": "none", "choice": "uniform"},
   "bound": {},
-  "information times 10": {"information_weight": 10.0},
-  "information times 10, drawn alike": {"information_weight": 10.0, "choice": "uniform"},
+  "information times 100": {"information_weight": 100.0},
+  "information times 100, drawn alike": {"information_weight": 100.0, "choice": "uniform"},
 }
 TASKS: dict[str, dict[str, Any]] = {
   "four_rooms": {

@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.oracles.finite import first_choices, tabular_policy
 from experiments.oracles.imitation import ends, expert_policy, fixed_point, iq_fixed_point, recovered
-from experiments.oracles.regulators import boltzmann, hard, linear_gaussian
+from experiments.oracles.regulators import boltzmann, first_seen, hard, linear_gaussian
 from experiments.oracles.rows import Oracle, Rollouts
 from experiments.oracles.tasks import distilled, informed, told
 
@@ -80,6 +80,18 @@ def with_critics(
   return tuple(
     make({**config, "critic": kind, **own}, label=f", {kind}", in_short=False, **options) for kind, own in kinds.items()
   )
+
+
+def partly(config: dict[str, Any], **options: Any) -> tuple[Oracle, ...]:
+  """A problem whose prior sees the first entry of the state alone, at prices where hiding the other one shows."""
+  shared = {**GAUSSIAN, "prior_tau": 0.02, "samples": 2, "withheld": 1}
+  return tuple(
+    linear_gaussian(
+      {**shared, "temperature": price, **config}, temperature=price, exact=first_seen, fresh=True, updates=24_000,
+      value=None, of=(2,), label=f", α = {price}", **options,
+    )
+    for price in (0.1, 0.06, 0.03)
+  )  # fmt: skip
 
 
 SHARED = {
@@ -259,11 +271,15 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
       updates=20_000,
     ),
   ),
+  "hdp": partly({"policy": "gaussian", "latent": 1, "initial_std": 0.1}),
   # Where the bound is tight and largest, the options summed out act as the soft-optimal policy.
   "options": (
     tabular_policy({**ON_POLICY_TABLE, "temperature": 0.3, "standardise": False, "options": 2}, rollouts=Rollouts()),
   ),
-  "iadp": (informed(SHARED, temperature=0.3, updates=20_000),),
+  "iadp": (
+    informed(SHARED, temperature=0.3, updates=20_000),
+    *partly({}, in_short=False),
+  ),
   # What is left of the gain is alike everywhere: the policy is soft actor-critic's, the value holds the gain as well.
   "vime": (tabular_policy({**FIXED, **TABLE, "dynamics_hidden": (), "gain_weight": 1e-2}, count=6, of_value=False),),
   "bc": (expert_policy({"entropy_bonus": 0.0}),),

@@ -51,7 +51,7 @@ def linear_gaussian(
   config: dict[str, Any],
   *,
   temperature: float = 0.3,
-  exact: Callable[..., linear_quadratic.Solution] = linear_quadratic.soft,
+  exact: Callable[..., Any] = linear_quadratic.soft,
   gain: float = 0.05,
   covariance: float | None = 0.1,
   value: float | None = 0.15,
@@ -64,6 +64,7 @@ def linear_gaussian(
   in_short: bool = True,
   of: Sequence[int] | None = None,
   known: bool = False,
+  fresh: bool = False,
 ) -> Oracle:
   """The ten `problems`: gain, gain of the mode, covariance and value.
 
@@ -90,6 +91,7 @@ def linear_gaussian(
     label: after the problem's name, where an algorithm has several entries.
     in_short: False where the short form leaves it out, since it takes minutes even so, or is held by other tests.
     of: the numbers of the problems; None: all ten.
+    fresh: whether every episode has a first state of its own, where the exact policy depends on which states are met.
     known: whether an algorithm with a model is given the problem itself in place of the one that it learns.
   """
 
@@ -106,6 +108,7 @@ def linear_gaussian(
       episode_length=EPISODE_LENGTH,
       replay_capacity=steps // 4 if forgets else steps,
       **({} if rollouts else {"batch_size": batch_size}),
+      **({"reset": "fresh"} if fresh else {}),
       **({} if falls is None else {"eval_every": steps // 20}),
     )
     tolerances = {
@@ -164,6 +167,12 @@ def linear_gaussian(
   return run
 
 
+def first_seen(problem: linear_quadratic.LinearQuadratic, *, temperature: float) -> linear_quadratic.Asymmetric:
+  """The policy beside the best prior that sees the first entry of the state alone."""
+  seen = np.arange(len(problem.A)) < 1
+  return linear_quadratic.asymmetric(problem, temperature=temperature, seen=seen, episode_length=EPISODE_LENGTH)
+
+
 def compared(
   problem: linear_quadratic.LinearQuadratic,
   solution: linear_quadratic.Solution,
@@ -211,10 +220,12 @@ def own_states(env: Any, agent: varl.Agent, params: Any, key: jax.Array) -> jax.
 def choose(
   how: Callable[..., Any], agent: varl.Agent, params: Any, obs: jax.Array, key: jax.Array, chunk: int = 1_024
 ) -> jax.Array:
-  """`agent.act` or `agent.mode` at the states `[N, n]`, in chunks, since some agents weigh many proposals a state."""
+  """What `agent.act` or `agent.mode` executes at the states `[N, n]`, in chunks, since some agents weigh many proposals
+  a state.
+  """
   chunks = obs.reshape(-1, chunk, obs.shape[-1])
   keys = jax.random.split(key, len(chunks))
-  action = jax.lax.map(lambda x: how(params, agent.carry(chunk), *x)[0], (chunks, keys))
+  action = jax.lax.map(lambda x: agent.execute(how(params, agent.carry(chunk), *x)[0]), (chunks, keys))
   return action.reshape(len(obs), -1)
 
 

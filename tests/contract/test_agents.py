@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from cases import DECAY_UPDATES, build, trainer
-from conftest import of_module, prepared, small, transitions
+from conftest import acted, of_module, prepared, small, transitions
 
 from varl import agents, components
 from varl.agents import iterative_sac
@@ -21,7 +21,7 @@ BATCH = 8
 def case(request):
   """(module, agent, environment, its init and update jitted, a batch). The update counts its traces in `traces`."""
   agent, env = build(request.param)
-  batch = transitions(0, (BATCH,), agent.spec)
+  batch = acted(agent, transitions(0, (BATCH,), agent.spec))
   if agent.on_policy:
     batch = prepared(agent, agent.init(jax.random.key(7)), batch)
   return agents.load(request.param), agent, env, jax.jit(agent.init), counted(agent.update), batch
@@ -141,7 +141,7 @@ def test_on_policy_is_what_its_config_says(case):
 def test_acting(case):
   _, agent, _, init, _, batch = case
   params = init(jax.random.key(0)).params
-  shape = (BATCH,) if agent.spec.discrete else (BATCH, agent.spec.action_size)
+  shape = batch.action.shape
   carry = agent.carry(BATCH)
   act, mode = jax.jit(agent.act), jax.jit(agent.mode)
   for choose in (act, mode, jax.jit(agent.warm_up) if agent.warm_up else act):
@@ -186,7 +186,7 @@ def test_the_first_policy_of_an_unbounded_action_space_is_the_same_in_every_stat
 
 ALIKE = (
   "sac_v1", "virel", "sql_discrete", "rerpi", "reinforce", "maxent_pg", "erpg", "kl_pg", "svg_mpo", "smc_mpo", "airl",
-  "maxent_irl", "iq_learn", "vime", "iadp", "diayn",
+  "maxent_irl", "iq_learn", "vime", "iadp", "diayn", "hdp",
 )  # fmt: skip
 """Their loop differs from another algorithm's by the losses alone; they run with `-m slow`."""
 
@@ -247,7 +247,7 @@ def test_a_policy_network_starts_as_wide_as_it_is_told(case):
     made = module.make(agent.spec, small(module, initial_std=initial_std, normalize_observations=False))
     params = made.init(jax.random.key(0)).params
     action = made.act(params, made.carry(4096), jnp.zeros((4096, agent.spec.observation_size)), jax.random.key(1))[0]
-    return action.std(axis=0)
+    return action[:, -agent.spec.action_size :].std(axis=0)  # an action of two levels begins with its latent
 
   np.testing.assert_allclose(spread(0.3), jnp.full(agent.spec.action_size, 0.3), rtol=0.05)
   with pytest.raises(ValueError, match=r"initial_std is a finite number > 0, got 0\.0"):

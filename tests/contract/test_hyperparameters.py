@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from cases import build
-from conftest import problems, small, transitions
+from conftest import acted, problems, small, transitions
 
 from varl import agents, components, optimizers
 from varl.agents import mpo, ppo, sac, vmpo
@@ -18,7 +18,7 @@ from varl.types import Spec
 
 EXEMPT = {
   "act_samples", "atoms", "backtracks", "belief_samples", "burn_in", "chain_steps", "conjugate_iterations", "critics",
-  "elites", "episodes", "expand_over", "horizon", "inference_iterations", "look_ahead", "members", "memory",
+  "elites", "episodes", "expand_over", "horizon", "inference_iterations", "latent", "look_ahead", "members", "memory",
   "memory_length", "options", "particles", "residual_batch", "rollout", "samples", "sequence", "subsample",
   "target_every", "value_samples", "value_updates", "window", "withheld",
 }  # fmt: skip
@@ -59,7 +59,7 @@ def test_all_numeric_fields_are_mapped_over_at_once(name):
   def both(values):
     agent = module.make(spec(env), dataclasses.replace(plain, **values))
     state = agent.init(jax.random.key(0))
-    batch = transitions(0, (8,), agent.spec)
+    batch = acted(agent, transitions(0, (8,), agent.spec))
     if agent.spec.discrete:
       batch = batch._replace(action=jnp.zeros(8, jnp.int32))
     _, _, extras = agent.act(state.params, agent.carry(8), batch.obs, jax.random.key(1))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CONTINUOUS, DISCRETE, build, trainer
-from conftest import transitions
+from conftest import acted, transitions
 
 import varl
 from varl import agents
@@ -177,7 +177,7 @@ def test_a_batch_in_float32_trains_an_agent_in_float64():
   """What users bring is cast by promotion: parameters stay as they are."""
   with jax.enable_x64(True):
     agent, _ = build("sac")
-    batch = transitions(0, (4,), agent.spec)
+    batch = acted(agent, transitions(0, (4,), agent.spec))
     state = jax.eval_shape(agent.init, jax.random.key(0))
     after = jax.eval_shape(agent.update, state, batch, jax.random.key(1))[0]
   assert batch.obs.dtype == np.float32

@@ -14,7 +14,7 @@ import types
 
 import jax
 import pytest
-from conftest import PROBLEMS, expert, prepared, problems, small, transitions
+from conftest import PROBLEMS, acted, expert, prepared, problems, small, transitions
 
 import varl
 from varl import agents, cli, components, presets
@@ -256,6 +256,7 @@ def reported(module, env, change):
   def metrics():
     state, key = agent.init(jax.random.key(0)), jax.random.key(1)
     batch = transitions(0, (agent.sequence, 8) if agent.sequence else (8,), agent.spec)
+    batch = batch if agent.sequence else acted(agent, batch)
     if agent.on_policy:
       batch = prepared(agent, state, batch)
     elif agent.sequence:

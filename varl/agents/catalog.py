@@ -29,6 +29,7 @@ AGENTS = {
   "iq_learn": "inverse soft Q-learning from demonstrations alone (2106.12142)",
   "distral": "several tasks, and a prior distilled from all of them (1707.04175)",
   "iadp": "divergence from a default policy that sees a part of the observation (1905.01240)",
+  "hdp": "a policy with two levels, a latent and an action, and a prior of both that sees less (1903.07438)",
   "diayn": "skills without a reward, told apart by the states they reach (1802.06070)",
   "options": "a policy over options, and a reverse model that tells which one acted (Agakov & Barber 2004)",
   "vime": "exploration by information gain: curiosity about the dynamics (1605.09674)",

@@ -60,7 +60,9 @@ from varl.components.parts import (
 )
 from varl.components.shared import (
   DistilledConfig,
+  DivergenceConfig,
   distilled,
+  divergence_price,
   prior_network,
 )
 from varl.components.worlds import (
@@ -76,6 +78,7 @@ __all__ = [
   "CriticConfig",
   "DemonstrationConfig",
   "DistilledConfig",
+  "DivergenceConfig",
   "GradientConfig",
   "HeadConfig",
   "ImitationConfig",
@@ -98,6 +101,7 @@ __all__ = [
   "critic",
   "demonstrations",
   "distilled",
+  "divergence_price",
   "following",
   "head",
   "imitated",

@@ -20,6 +20,7 @@ from varl.components.configs import (
 from varl.components.memories import memory_of, remembering
 from varl.design import agent
 from varl.duals import dual
+from varl.memory import Memory
 from varl.types import Agent, Array, Design, Posterior, Prior, Reward, Spec, Temperature, Value
 
 _HEADS = {
@@ -72,9 +73,12 @@ class Make(Protocol):
 
 
 def maker(
-  config_type: Callable[[], Any], design: Callable[..., Design], make_head: Callable[[Spec, Any], policies.Head]
+  config_type: Callable[[], Any],
+  design: Callable[..., Design],
+  make_head: Callable[[Spec, Any], policies.Head],
+  make_memory: Callable[[Spec, Any, policies.Head], Memory | None] = memory_of,
 ) -> Make:
-  """An algorithm's `make`, of its Config, its design and its policy's head."""
+  """An algorithm's `make`, of its Config, its design, its policy's head and its memory."""
 
   def make(spec: Spec, config: Any = None, *, axis: str | None = None, reward: Reward | None = None) -> Agent:
     config = config_type() if config is None else config
@@ -84,7 +88,7 @@ def maker(
       if made.reward is not None:
         raise ValueError("this algorithm has a reward of its own: rewards.sum adds another one to it")
       made = made._replace(reward=reward)
-    memory = memory_of(spec, config, family)
+    memory = make_memory(spec, config, family)
     return agent(made, spec, family, normalize_observations=config.normalize_observations, memory=memory)
 
   make.__annotations__["config"] = config_type  # for whoever asks what its hyper-parameters are

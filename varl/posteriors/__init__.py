@@ -11,6 +11,7 @@ from varl.posteriors.boltzmann import (
   uniform_proposal,
 )
 from varl.posteriors.discounting import discounting
+from varl.posteriors.hierarchical import hierarchical
 from varl.posteriors.iterative import iterative, iterative_inputs
 from varl.posteriors.langevin import langevin
 from varl.posteriors.options import options
@@ -30,6 +31,7 @@ __all__ = [
   "enumerated",
   "gaussian_proposal",
   "gradient",
+  "hierarchical",
   "iterative",
   "iterative_inputs",
   "langevin",

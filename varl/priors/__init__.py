@@ -3,6 +3,7 @@
 from varl.priors.distilled import all_but_last, column, distilled, two_columns
 from varl.priors.evaluation import every_action, samples
 from varl.priors.fixed import fixed, previous_policy, uniform
+from varl.priors.hierarchical import hierarchical
 from varl.priors.learned import Bound, learned
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
   "distilled",
   "every_action",
   "fixed",
+  "hierarchical",
   "learned",
   "previous_policy",
   "samples",

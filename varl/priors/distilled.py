@@ -23,6 +23,8 @@ def all_but_last(spec: Spec, withheld: int = 0) -> Callable[[Observation], Obser
   Raises:
     ValueError: none are withheld, or all are.
   """
+  if isinstance(withheld, bool) or not isinstance(withheld, int):
+    raise ValueError(f"withheld is a whole number of entries, got {withheld!r}")
   count = withheld or spec.context
   if not 0 < count < spec.observation_size:
     context = "" if withheld else ", and the environment has no context (envs.Tasks gives it one)"

@@ -5,7 +5,9 @@
 Every policy is a ~ N(-K s, Σ) and every value V(s) = -sᵀPs - c. What is learned by samples can be held against it.
 """
 
+from varl.exact.linear_quadratic.asymmetric import Asymmetric, asymmetric
 from varl.exact.linear_quadratic.horizon import finite_horizon
+from varl.exact.linear_quadratic.levels import Level, Levels, two_levels
 from varl.exact.linear_quadratic.problem import LinearQuadratic, check_matrices, linear_quadratic, random
 from varl.exact.linear_quadratic.solve import (
   Evaluation,
@@ -20,9 +22,13 @@ from varl.exact.linear_quadratic.solve import (
 )
 
 __all__ = [
+  "Asymmetric",
   "Evaluation",
+  "Level",
+  "Levels",
   "LinearQuadratic",
   "Solution",
+  "asymmetric",
   "check_matrices",
   "evaluate",
   "finite_horizon",
@@ -33,5 +39,6 @@ __all__ = [
   "q",
   "random",
   "soft",
+  "two_levels",
   "value",
 ]

@@ -1,0 +1,94 @@
+"""What tasks learn from one another: several together, beside each alone, at as many steps a task.
+
+    python -m experiments.claims.transfer           # 5 seeds, about twenty minutes on one core
+    python -m experiments.claims.transfer --smoke   # one seed, few steps; prints, and writes nothing
+
+Four corners to push a point mass to, and four grids with slips, by the preset of `distral`: `distral`, `iadp` and `hdp`
+(continuous actions) and soft actor-critic (with their temperature, held) see all four tasks; "alone" is that soft
+actor-critic on each task by itself, with a quarter of the steps and of the replay. The area is the mean return over
+tasks and over ten evaluations along the run. Writes `experiments/results/transfer.json`.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+import varl
+from experiments.claims.iterative_inference import interval
+from varl import agents, envs, presets
+from varl.run import doctor
+
+RESULT = pathlib.Path(__file__).parents[1] / "results" / "transfer.json"
+PRICE = 0.1
+CHECKS = 10
+ENVS = {
+  "point_mass_tasks": ("distral", "iadp", "hdp", "sac", "alone"),
+  "gridworld_tasks": ("distral", "iadp", "sac_discrete", "alone"),
+}
+OWN: dict[str, dict[str, Any]] = {
+  "distral": {"divergence_cost": 0.5 * PRICE, "entropy_cost": 0.5 * PRICE},
+  "iadp": {"temperature": PRICE},
+  "hdp": {"temperature": PRICE},
+  "sac": {"adapt_temperature": False, "initial_temperature": PRICE},
+  "sac_discrete": {"adapt_temperature": False, "initial_temperature": PRICE},
+}
+
+
+def returns(name: str, env: Any, preset: dict[str, Any], share: float, seeds: list[int]) -> np.ndarray:
+  """By seed and evaluation: the mean return over the tasks, of a run with that share of the preset's steps."""
+  module = agents.load(name)
+  fields = set(module.Config.__dataclass_fields__)
+  config = module.Config(**{key: value for key, value in preset.items() if key in fields}, **OWN[name])
+  agent = module.make(envs.spec(env), config)
+  loop = {key: value for key, value in preset.items() if key in varl.Settings.__dataclass_fields__}
+  steps = int(loop["num_timesteps"] * share)
+  loop |= {
+    "num_timesteps": steps,
+    "eval_every": steps // CHECKS,
+    "replay_capacity": int(loop["replay_capacity"] * share),
+  }
+  loop |= {"warm_up": int(loop["warm_up"] * share), "eval_episodes": 64}
+  run = jax.jit(varl.make_trainer(env, agent, varl.Settings(**loop)).run)
+  found = [np.asarray(run(jax.random.key(seed))[1]["eval/episode_reward"])[:CHECKS] for seed in seeds]
+  return np.stack(found)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--smoke", action="store_true")
+  args = parser.parse_args()
+  seeds = [0] if args.smoke else [0, 1, 2, 3, 4]
+  share = 0.2 if args.smoke else 1.0
+  found: dict[str, Any] = {}
+  for env_name, names in ENVS.items():
+    env, preset = envs.make(env_name), presets.load("distral")[env_name]
+    together = names[-2]
+    for name in names:
+      if name == "alone":
+        each = [returns(together, env.only(task), preset, 0.25 * share, seeds) for task in range(env.tasks)]
+        curves = np.mean(each, axis=0)
+      else:
+        curves = returns(name, env, preset, share, seeds)
+      area = curves.mean(axis=1)
+      found.setdefault(env_name, {})[name] = {
+        "curves": np.round(curves, 3).tolist(), "area": interval(area.tolist()),
+        "last": np.round(curves[:, -1], 3).tolist(),
+      }  # fmt: skip
+      print(json.dumps({"env": env_name, "algorithm": name, "area": interval(area.tolist())}), flush=True)
+  if args.smoke:
+    return
+  body = {
+    "command": " ".join(["python -m experiments.claims.transfer", *sys.argv[1:]]), "seeds": seeds,
+    "steps": {name: presets.load("distral")[name]["num_timesteps"] for name in ENVS}, "envs": found,
+    **doctor.device_summary(),
+  }  # fmt: skip
+  RESULT.write_text(json.dumps(body, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+  main()
