@@ -8,7 +8,7 @@ from experiments.pages.read import each, percent, picture, record, shell, table
 def page() -> str:
   return "\n".join([
     "# Statements of the papers\n\nEach section measures one statement.\n",
-    multi_goal(), bandits(), counterexamples(), iterative(), planning(), correction(), exploration(), scale(),
+    multi_goal(), bandits(), counterexamples(), iterative(), planning(), correction(), exploration(), memory(), scale(),
   ])  # fmt: skip
 
 
@@ -148,6 +148,23 @@ def exploration() -> str:
     "The share of places that any of 8 environments has ever been in, mean with a 95 % interval and by seed, and the last return. `vime` is the same soft "
     "actor-critic, paid for information gain as well.\n",
     table(["task", "steps", "algorithm", "visited", "by seed", "return, by seed"], rows),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
+def memory() -> str:
+  body = record("memory.json")
+  rows = []
+  for name, found in body["runs"].items():
+    for form in ("memory", "no memory"):
+      returns = found[form]
+      rows.append([
+        name, f"{found['env_steps'][-1]:,}", form, each([max(row) for row in returns], ".1f"), each([row[-1] for row in returns], ".1f"),
+      ])  # fmt: skip
+  return "\n".join([
+    "## A policy that sees too little has to remember\n",
+    "Brax's inverted pendulum without its velocities, and bsuite's memory chain: the same algorithm with a recurrent unit and with `memory=0`. Returns by seed.\n",
+    table(["run", "steps", "", "best", "last"], rows),
     shell(body["command"]),
   ])  # fmt: skip
 

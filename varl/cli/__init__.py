@@ -1,4 +1,5 @@
-"""The command line: `varl train | resume | eval | rollout | render | list | presets | check-env | doctor`.
+"""The command line: `varl train | resume | eval | rollout | render | plot | compare | list | presets | check-env |
+doctor`.
 
 Parsing comes first and imports nothing heavy: a mistyped name is answered at once.
 """
@@ -11,7 +12,7 @@ from typing import Any
 
 from varl import __version__
 from varl.checks import nearest
-from varl.cli import listings, runs, training
+from varl.cli import comparisons, listings, runs, training
 from varl.cli.shared import HELP
 from varl.flags import Parser
 
@@ -21,6 +22,8 @@ SYNONYMS = {
   "eval": ("evaluate", "evaluation", "test", "score"),
   "rollout": ("collect", "demonstrate", "demonstrations", "demos", "sample", "generate"),
   "render": ("play", "show", "view", "watch", "visualize", "visualise", "video", "record", "enjoy"),
+  "plot": ("curve", "curves", "draw", "graph", "chart"),
+  "compare": ("comparison", "diff", "versus", "vs", "table", "stats"),
   "list": ("ls", "envs", "environments", "algorithms", "algos", "agents"),
   "presets": ("preset", "config", "configs", "settings", "defaults", "hyperparameters"),
   "doctor": ("info", "env", "diagnose", "devices", "versions"),
@@ -110,6 +113,8 @@ _COMMANDS = {
   "eval": runs.evaluate,
   "rollout": runs.rollout,
   "render": runs.render,
+  "plot": comparisons.plot,
+  "compare": comparisons.compare,
   "list": listings.listing,
   "presets": listings.presets,
   "check-env": listings.check_env,

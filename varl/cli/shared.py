@@ -17,6 +17,8 @@ HELP = {
   "eval": "evaluate a run's policy",
   "rollout": "write episodes of a run's policy as demonstrations",
   "render": "write an episode as an HTML page (Brax environments)",
+  "plot": "draw curves of runs, seeds of one configuration together",
+  "compare": "compare runs: scores over seeds with intervals, and which one beats which",
   "list": "list the algorithms and the environments",
   "presets": "show the tuned settings",
   "check-env": "look at every contract of an environment, by tracing and by running it",

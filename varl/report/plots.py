@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from varl.report import records
+from varl.report import compare, records
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -19,16 +19,36 @@ _LABELS = {
   "training/entropy": "policy entropy (nats)",
   "training/alpha": "temperature (scaled reward per nat)",
 }
-BANDS = ("minmax", "ci95")
+BANDS = ("minmax", "ci95", "iqm")
+X_AXES = {"env_steps": "environment steps", "updates": "updates", "walltime": "wall-clock time (s)"}
 
 
-def _series(rows: Rows, metric: str) -> tuple[list[int], list[float]]:
-  """Steps and values of the rows where the metric is a finite number; where a step comes twice, the later one.
+def _along(rows: Rows, x: str) -> list[float]:
+  """What each row is drawn over: its steps, the updates until then, or the seconds of training until then."""
+  if x == "env_steps":
+    return [row["env_steps"] for row in rows]
+  if x == "walltime":
+    return [float(row.get("training/walltime", math.nan)) if index else 0.0 for index, row in enumerate(rows)]
+  total, found = 0.0, []
+  for row in rows:
+    made = row.get("training/updates", 0.0)
+    total += made if math.isfinite(made) else 0.0
+    found.append(total)
+  return found
+
+
+def _series(rows: Rows, metric: str, x: str = "env_steps") -> tuple[list[float], list[float]]:
+  """Places on the x axis and values of the rows where both are finite numbers; where one comes twice, the later row.
 
   Raises:
     ValueError: there is no such row.
   """
-  points = {row["env_steps"]: float(row[metric]) for row in rows if math.isfinite(row.get(metric, math.nan))}
+  places = _along(rows, x)
+  points = {
+    place: float(row[metric])
+    for place, row in zip(places, rows, strict=True)
+    if math.isfinite(row.get(metric, math.nan)) and math.isfinite(place)
+  }
   if not points:
     known = sorted({name for row in rows for name in row} - {"env_steps"})
     raise ValueError(f"no row has a finite {metric!r}; the rows have {', '.join(known) or 'nothing'}")
@@ -44,16 +64,20 @@ def _title(out: pathlib.Path) -> str:
     return ""
 
 
-def _axes(metric: str, title: str) -> tuple[Any, Any]:
-  """A figure with labelled axes. Built without pyplot, so that no global state and no display is touched."""
+def _axes(metric: str, title: str, x: str = "env_steps", axes: Any = None) -> tuple[Any, Any]:
+  """A figure with labelled axes, or those given. Built without pyplot, so that no global state and no display is
+  touched.
+  """
   import matplotlib.ticker
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  figure = Figure(figsize=(7.0, 4.2), layout="constrained")
-  FigureCanvasAgg(figure)
-  axes = figure.add_subplot()
-  axes.set_xlabel("environment steps")
+  if axes is None:
+    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+  figure = axes.figure
+  axes.set_xlabel(X_AXES[x])
   axes.set_ylabel(_LABELS.get(metric, metric))
   axes.set_title(title)
   axes.grid(True, color="0.9", linewidth=0.8)
@@ -76,7 +100,7 @@ def _write(figure: Any, path: str | os.PathLike[str]) -> pathlib.Path:
     axes.set_xticks(list(steps))  # the axis around a single step would be labelled in fractions of one
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path, format="png", dpi=150)
+  figure.savefig(path, format="svg" if path.suffix.lower() == ".svg" else "png", dpi=150)
   return path
 
 
@@ -120,60 +144,91 @@ def curve(
 
 
 def curves(
-  runs: Mapping[str, Sequence[str | os.PathLike[str]]],
-  path: str | os.PathLike[str],
+  runs: Mapping[str, Sequence[str | os.PathLike[str] | Rows]],
+  path: str | os.PathLike[str] | None = None,
   *,
   metric: str = "eval/episode_reward",
   band: str = "minmax",
+  x: str = "env_steps",
   title: str = "",
   log: bool = False,
-) -> pathlib.Path:
+  ax: Any = None,
+) -> Any:
   """Draws several groups of runs: a line the mean over a group's seeds, and a band around it.
 
   Seeds are compared at every step that one of them recorded, between the latest first and the earliest last step of the
   group; in between, a seed's values are interpolated linearly.
 
   Args:
-    runs: directories of runs, one a seed, by the label of their group.
-    path: the PNG file; its directory is created where it does not exist.
+    runs: directories of runs or their rows, one a seed, by the label of their group (`compare.group` makes them).
+    path: the file, PNG or, by its name, SVG; its directory is created where it does not exist. None: nothing is
+      written.
     metric: what to draw.
-    band: "minmax" from the lowest to the highest seed, or "ci95" the 95 % interval of the mean (Student's t). A group
-      of one seed has none.
+    band: "minmax" from the lowest to the highest seed; "ci95" the 95 % interval of the mean (Student's t); "iqm" the
+      95 % interval by bootstrap over seeds of the interquartile mean, which is then the line. A group of one seed has
+      none.
+    x: "env_steps", "updates" or "walltime", which seeds are compared over.
     title: of the figure.
     log: whether the metric's axis is logarithmic; values that are not above 0 are then not drawn.
+    ax: matplotlib axes to draw into; None: of a new figure.
 
   Returns:
-    The path.
+    The path; without one, the figure.
 
   Raises:
-    ValueError: an unknown band, no runs, a run without a finite value of the metric, or seeds that share no step.
+    ValueError: an unknown band or x, a file of another kind, no runs, a run without a finite value of the metric, or
+      seeds that share no step.
     OSError: the file cannot be written.
   """
   if band not in BANDS:
     raise ValueError(f"band is one of {list(BANDS)}, got {band!r}")
+  if x not in X_AXES:
+    raise ValueError(f"x is one of {list(X_AXES)}, got {x!r}")
+  if path is not None:
+    check_picture(path)
   if not runs or not all(runs.values()):
     raise ValueError(
       f"each label needs at least one run, got { ({label: list(outs) for label, outs in runs.items()}) }"
     )
-  figure, axes = _axes(metric, title)
+  summaries = {label: _summary(label, outs, metric, band, x) for label, outs in runs.items()}
+  figure, axes = _axes(metric, title, x, ax)
   if log:
     axes.set_yscale("log")
   for number, (label, outs) in enumerate(runs.items()):
-    steps, mean, low, high = _summary(label, outs, metric, band)
+    steps, mean, low, high = summaries[label]
     seeds = f"{len(outs)} seed{'s' if len(outs) > 1 else ''}"
     _line(axes, steps, mean, color=f"C{number % 10}", label=f"{label} ({seeds})")
     if len(outs) > 1:
       axes.fill_between(steps, low, high, color=f"C{number % 10}", alpha=0.18, linewidth=0)
-  meaning = {"minmax": "mean; band: lowest to highest seed", "ci95": "mean; band: 95 % interval of the mean"}[band]
+  meaning = {
+    "minmax": "mean; band: lowest to highest seed",
+    "ci95": "mean; band: 95 % interval of the mean",
+    "iqm": "interquartile mean; band: its 95 % interval",
+  }[band]
   axes.legend(frameon=False, loc="best", title=meaning, title_fontsize="small", alignment="left")
-  return _write(figure, path)
+  return figure if path is None else _write(figure, path)
 
 
-def _summary(label: str, outs: Sequence[str | os.PathLike[str]], metric: str, band: str) -> tuple[Any, Any, Any, Any]:
-  """Steps, mean, and the lower and upper edge of the band, each `[steps]`."""
+def check_picture(path: str | os.PathLike[str]) -> pathlib.Path:
+  """The path of a picture.
+
+  Raises:
+    ValueError: its name ends neither in .png nor in .svg, or it is a directory.
+  """
+  path = pathlib.Path(path)
+  if path.suffix.lower() not in (".png", ".svg"):
+    raise ValueError(f"a picture is a file FILE.png or FILE.svg, got {str(path)!r}")
+  if path.is_dir():
+    raise ValueError(f"{path} is a directory")
+  return path
+
+
+def _summary(label: str, outs: Sequence[Any], metric: str, band: str, x: str) -> tuple[Any, Any, Any, Any]:
+  """Places on the x axis, the line, and the lower and upper edge of the band, each `[places]`."""
   import numpy as np
 
-  series = [_series(records.read(out), metric) for out in outs]
+  read = [records.read(out) if isinstance(out, str | os.PathLike) else out for out in outs]
+  series = [_series(rows, metric, x) for rows in read]
   first, last = max(steps[0] for steps, _ in series), min(steps[-1] for steps, _ in series)
   grid = np.array(sorted({step for steps, _ in series for step in steps if first <= step <= last}))
   if not grid.size:
@@ -182,6 +237,10 @@ def _summary(label: str, outs: Sequence[str | os.PathLike[str]], metric: str, ba
   mean = values.mean(0)
   if band == "minmax" or len(outs) == 1:
     return grid, mean, values.min(0), values.max(0)
+  if band == "iqm":
+    found = [compare.estimate(column) for column in values.T]
+    line, low, high = (np.array(part) for part in zip(*found, strict=True))
+    return grid, line, low, high
   from scipy.special import stdtrit
 
   half = stdtrit(len(outs) - 1, 0.975) * values.std(0, ddof=1) / math.sqrt(len(outs))
@@ -236,7 +295,7 @@ def text_curve(
   return "\n".join(lines)
 
 
-def _columns(steps: Sequence[int], values: Sequence[float], width: int) -> list[float]:
+def _columns(steps: Sequence[float], values: Sequence[float], width: int) -> list[float]:
   """The values at `width` equally spaced steps, interpolated linearly: plain Python, so that nothing is imported."""
   result, at = [], 0
   for column in range(width):
