@@ -204,3 +204,13 @@ def test_an_algorithm_without_demonstrations_says_how_they_are_made(name):
   with pytest.raises(ValueError, match="of 2 episodes; got episodes=3"):
     module.make(SPEC, small(module, SPEC, episodes=3))
   module.make(SPEC, small(module, SPEC, episodes=1, subsample=2))
+
+
+def test_rewards_that_nobody_knows_are_not_learned_from():
+  spec = spec_of(toys.PointMass())
+  rows = transitions(0, (6,), spec)
+  found = demonstrations.of_arrays(spec, rows.obs, np.tanh(rows.action), rows.next_obs, terminated=np.zeros(6, bool))
+  agent = agents.load("sac").make(spec, small(agents.load("sac")))
+  with pytest.raises(ValueError, match="learns from rewards, and 6 of the 6 demonstrated transitions have none"):
+    demonstrations.learner(agent, found, squashed=True)
+  demonstrations.learner(agent, found, squashed=True, rewarded=False)

@@ -331,7 +331,9 @@ def _sizes(arrays: dict[str, Any]) -> Spec:
   return Spec(arrays["obs"].shape[-1], size, bool(discrete), bounded)
 
 
-def learner(agent: Agent, demonstrations: Demonstrations, *, squashed: bool, axis: str | None = None) -> Agent:
+def learner(
+  agent: Agent, demonstrations: Demonstrations, *, squashed: bool, rewarded: bool = True, axis: str | None = None
+) -> Agent:
   """The agent, learning from demonstrations in place of the rows that the loop brings.
 
   The loop's own steps are then its clock alone. Its observation moments are the demonstrations', for good.
@@ -340,13 +342,21 @@ def learner(agent: Agent, demonstrations: Demonstrations, *, squashed: bool, axi
     agent: learns from replay, of single transitions.
     demonstrations: what it learns from.
     squashed: as in `Demonstrations.sample`.
+    rewarded: whether the agent reads rewards.
     axis: the mapped axis, on several devices: each draws rows of its own.
 
   Raises:
-    ValueError: the agent learns on-policy or from sequences.
+    ValueError: the agent learns on-policy or from sequences, or reads rewards that the demonstrations lack.
   """
   if agent.on_policy or agent.sequence or agent.side_batch:
     raise ValueError("demonstrations stand in for single transitions from replay, which this agent does not learn from")
+
+  unknown = int(np.isnan(np.asarray(demonstrations.reward)).sum())
+  if rewarded and unknown:
+    raise ValueError(
+      f"this agent learns from rewards, and {unknown} of the {len(demonstrations.obs)} demonstrated transitions have "
+      "none; bc and iq_learn need none"
+    )
 
   def init(key: Key) -> AgentState:
     state = agent.init(key)

@@ -8,7 +8,7 @@ from experiments.pages.read import each, percent, picture, record, shell, table
 def page() -> str:
   return "\n".join([
     "# Statements of the papers\n\nEach section measures one statement.\n",
-    multi_goal(), bandits(), counterexamples(), iterative(), planning(), correction(), exploration(), memory(), scale(),
+    multi_goal(), bandits(), counterexamples(), iterative(), planning(), correction(), exploration(), options(), memory(), scale(),
   ])  # fmt: skip
 
 
@@ -165,6 +165,44 @@ def memory() -> str:
     "## A policy that sees too little has to remember\n",
     "Brax's inverted pendulum without its velocities, and bsuite's memory chain: the same algorithm with a recurrent unit and with `memory=0`. Returns by seed.\n",
     table(["run", "steps", "", "best", "last"], rows),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
+def options() -> str:
+  body = record("options.json")
+  rows = []
+  for task, forms in body["tasks"].items():
+    for form, found in forms.items():
+      shares = [
+        f"{found['last'][name]['mean']:.2f} ± {found['last'][name]['half_width']:.2f}"
+        for name in ("usage", "information")
+      ]
+      rows.append([task, form, *shares, each([row[-1] for row in found["returns"]], ".1f")])
+  return "\n".join([
+    "## What keeps options apart\n",
+    f"[`options`](../algorithms/options.md) with {body['options']} options that go on with probability .9, after "
+    + " and ".join(f"{steps:,} steps of {task}" for task, steps in body["steps"].items())
+    + ". Usage is the entropy of how often each acts, information I(o; a|s) of options drawn so: both as shares of log "
+    f"{body['options']}, mean over {len(body['seeds'])} seeds with a 95 % interval. \"Bound\" is the reverse model at its own weight. The return is of the mode, "
+    "which takes the likeliest option.\n",
+    table(["task", "form", "usage", "information", "last return, by seed"], rows),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
+def transfer() -> str:
+  body = record("transfer.json")
+  rows = []
+  for env, found in body["envs"].items():
+    for name, of in found.items():
+      rows.append([env, name, f"{of['area']['mean']:.2f} ± {of['area']['half_width']:.2f}", each(of["last"], ".2f")])
+  return "\n".join([
+    "## What tasks learn from one another\n",
+    "Four tasks at once beside each alone, at as many steps a task (" + ", ".join(f"{env}: {steps:,} in all" for env, steps in body["steps"].items())
+    + "). The area is the mean return over tasks and ten evaluations along the run, over seeds, with a 95 % interval. \"alone\" is the soft actor-critic above it, on "
+    "each task by itself.\n",
+    table(["tasks", "algorithm", "area under the curve", "last return, by seed"], rows),
     shell(body["command"]),
   ])  # fmt: skip
 

@@ -164,7 +164,7 @@ def offline_maker(
       raise ValueError(f"{name} learns from demonstrations alone: no reward is paid")
     made = online(spec, config, axis=axis)
     rows = demonstrations(spec, config, name=name)
-    return demos.learner(made, rows, squashed=squashes(spec, config), axis=axis)
+    return demos.learner(made, rows, squashed=squashes(spec, config), rewarded=False, axis=axis)
 
   make.__annotations__["config"] = config_type
   return make
