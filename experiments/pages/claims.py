@@ -1,5 +1,6 @@
 """The page of single statements of the papers, each measured."""
 
+import math
 import statistics
 
 from experiments.pages.read import each, percent, picture, record, shell, table
@@ -8,7 +9,7 @@ from experiments.pages.read import each, percent, picture, record, shell, table
 def page() -> str:
   return "\n".join([
     "# Statements of the papers\n\nEach section measures one statement.\n",
-    multi_goal(), bandits(), counterexamples(), iterative(), planning(), correction(), exploration(), options(), memory(), scale(),
+    multi_goal(), bandits(), counterexamples(), iterative(), planning(), correction(), exploration(), skills(), options(), memory(), scale(),
   ])  # fmt: skip
 
 
@@ -165,6 +166,21 @@ def memory() -> str:
     "## A policy that sees too little has to remember\n",
     "Brax's inverted pendulum without its velocities, and bsuite's memory chain: the same algorithm with a recurrent unit and with `memory=0`. Returns by seed.\n",
     table(["run", "steps", "", "best", "last"], rows),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
+def skills() -> str:
+  body = record("skills/summary.json")
+  rows = [
+    ["states whose skill is told rightly", each([100 * x for x in body["accuracy"]], ".1f"), "%"],
+    ["log q(z \\| s') − log p(z)", each(body["information"], ".2f"), f"nats, at most {math.log(body['skills']):.2f}"],
+  ]
+  return "\n".join([
+    "## Skills come apart without a reward\n",
+    f"[`diayn`](../algorithms/diayn.md) with {body['skills']} skills on `{body['env']}`, over fresh episodes of the trained policy, by seed.\n",
+    table(["", "by seed", ""], rows),
+    picture("skills/trajectories.png", "places of a point mass, by skill"),
     shell(body["command"]),
   ])  # fmt: skip
 
