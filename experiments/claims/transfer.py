@@ -24,26 +24,29 @@ from varl import agents, envs, presets
 from varl.run import doctor
 
 RESULT = pathlib.Path(__file__).parents[1] / "results" / "transfer.json"
-PRICE = 0.1
+PRICES = {"point_mass_tasks": 0.1, "gridworld_tasks": 0.005}
+"""The price of a nat. On the grids, whose reward is 1 at the end, a dearer one would make it worth to stay away."""
 CHECKS = 10
 ENVS = {
   "point_mass_tasks": ("distral", "iadp", "hdp", "sac", "alone"),
   "gridworld_tasks": ("distral", "iadp", "sac_discrete", "alone"),
 }
-OWN: dict[str, dict[str, Any]] = {
-  "distral": {"divergence_cost": 0.5 * PRICE, "entropy_cost": 0.5 * PRICE},
-  "iadp": {"temperature": PRICE},
-  "hdp": {"temperature": PRICE},
-  "sac": {"adapt_temperature": False, "initial_temperature": PRICE},
-  "sac_discrete": {"adapt_temperature": False, "initial_temperature": PRICE},
-}
 
 
-def returns(name: str, env: Any, preset: dict[str, Any], share: float, seeds: list[int]) -> np.ndarray:
+def own(name: str, price: float) -> dict[str, Any]:
+  """The fields that set an algorithm's price of a nat."""
+  if name == "distral":
+    return {"divergence_cost": 0.5 * price, "entropy_cost": 0.5 * price}
+  if name in ("iadp", "hdp"):
+    return {"temperature": price}
+  return {"adapt_temperature": False, "initial_temperature": price}
+
+
+def returns(name: str, env: Any, preset: dict[str, Any], price: float, share: float, seeds: list[int]) -> np.ndarray:
   """By seed and evaluation: the mean return over the tasks, of a run with that share of the preset's steps."""
   module = agents.load(name)
   fields = set(module.Config.__dataclass_fields__)
-  config = module.Config(**{key: value for key, value in preset.items() if key in fields}, **OWN[name])
+  config = module.Config(**{key: value for key, value in preset.items() if key in fields}, **own(name, price))
   agent = module.make(envs.spec(env), config)
   loop = {key: value for key, value in preset.items() if key in varl.Settings.__dataclass_fields__}
   steps = int(loop["num_timesteps"] * share)
@@ -67,13 +70,13 @@ def main() -> None:
   found: dict[str, Any] = {}
   for env_name, names in ENVS.items():
     env, preset = envs.make(env_name), presets.load("distral")[env_name]
-    together = names[-2]
+    together, price = names[-2], PRICES[env_name]
     for name in names:
       if name == "alone":
-        each = [returns(together, env.only(task), preset, 0.25 * share, seeds) for task in range(env.tasks)]
+        each = [returns(together, env.only(task), preset, price, 0.25 * share, seeds) for task in range(env.tasks)]
         curves = np.mean(each, axis=0)
       else:
-        curves = returns(name, env, preset, share, seeds)
+        curves = returns(name, env, preset, price, share, seeds)
       area = curves.mean(axis=1)
       found.setdefault(env_name, {})[name] = {
         "curves": np.round(curves, 3).tolist(), "area": interval(area.tolist()),
@@ -84,7 +87,7 @@ def main() -> None:
     return
   body = {
     "command": " ".join(["python -m experiments.claims.transfer", *sys.argv[1:]]), "seeds": seeds,
-    "steps": {name: presets.load("distral")[name]["num_timesteps"] for name in ENVS}, "envs": found,
+    "prices": PRICES, "steps": {name: presets.load("distral")[name]["num_timesteps"] for name in ENVS}, "envs": found,
     **doctor.device_summary(),
   }  # fmt: skip
   RESULT.write_text(json.dumps(body, indent=1) + "\n")
