@@ -84,9 +84,12 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
     optimizer=components.optimizer(config),
     tau=config.prior_tau,
   )
-  # The value is of what the design acts by: the latent and the action, in the observation and the latent before.
-  both = spec._replace(observation_size=spec.observation_size + k, action_size=spec.action_size + k)
-  value = components.q_value(both, config, policy._replace(execute=lambda u: _executed(policy, u, k)))
+  # What follows depends on the latent where the next one goes on from it. Else the value is of the action alone: in
+  # replay the one tells the other, and what a latent seems to be worth would be taken for the action's worth.
+  goes_on = learned or not isinstance(config.correlation, int | float) or config.correlation != 0
+  acted = spec._replace(action_size=spec.action_size + k) if goes_on else spec
+  executed = policy._replace(execute=lambda u: _executed(policy, u, k) if goes_on else policy.execute(u[..., k:]))
+  value = components.q_value(acted, config, executed, sees=_all_but_latent(k))
   return Design(prior, posterior, value, components.divergence_price(config), axis)
 
 

@@ -180,10 +180,15 @@ def critic(spec: Spec, config: Any, policy: policies.Head, *, outputs: int | Non
   return remembering(spec, config, policy, "critic", made)
 
 
-def q_value(spec: Spec, config: Any, policy: policies.Head, **options: Any) -> Value:
-  """`values.q_value` as the Config says; `options` are its remaining arguments."""
+def q_value(spec: Spec, config: Any, policy: policies.Head, *, sees: Any = None, **options: Any) -> Value:
+  """`values.q_value` as the Config says, of all of the observation or of `sees(obs)`; `options` are its remaining
+  arguments.
+  """
   found = returns(config)
   made = critic(spec, config, policy, outputs=None if found is None else found.size)
+  if sees is not None:
+    of_all = made.apply
+    made = made._replace(apply=lambda params, obs, action: of_all(params, sees(obs), action))
   return values.q_value(made, optimizer(config), returns=found, **_value_options(config), **options)
 
 
