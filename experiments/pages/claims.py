@@ -216,7 +216,8 @@ def transfer() -> str:
   return "\n".join([
     "## What tasks learn from one another\n",
     "Four tasks at once beside each alone, at as many steps a task (" + ", ".join(f"{env}: {steps:,} in all" for env, steps in body["steps"].items())
-    + "). The area is the mean return over tasks and ten evaluations along the run, over seeds, with a 95 % interval. \"alone\" is the soft actor-critic above it, on "
+    + "), at a price of a nat of " + " and ".join(f"{price:g}" for price in body["prices"].values())
+    + ". The area is the mean return over tasks and ten evaluations along the run, over seeds, with a 95 % interval. \"alone\" is the soft actor-critic above it, on "
     "each task by itself.\n",
     table(["tasks", "algorithm", "area under the curve", "last return, by seed"], rows),
     shell(body["command"]),
