@@ -371,7 +371,8 @@ class Agent(NamedTuple):
       change the policy: what `observe` takes in counts from the next `renew` on.
     seeding: whether the first rollout, of `warm_up`'s actions, is for `observe` alone and no update is made on it.
     prepare: `(state, transitions, key) -> transitions`, called on that rollout `[T, B]` before updates on its rows.
-    sequence: T where each update's batch is of sequences from replay, `[T, B/T]`; 0: of single transitions `[B]`.
+    sequence: T where each update's batch is of sequences from replay or of a rollout, `[T, B/T]`; 0: of single
+      transitions `[B]`.
     side_batch: rows of a second draw from replay that each update gets as `batch.extras["side"]`, a `SideBatch`; 0:
       none, and the extras lack it.
   """
