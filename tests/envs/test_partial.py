@@ -10,7 +10,7 @@ from varl.envs import Partial, check, make, spec, toys, with_skill
 def test_it_is_the_environment_seen_in_part():
   env = toys.PointMass()
   part = Partial(env, (2, 0))
-  check(part)
+  assert check(part).kept
   assert spec(part).observation_size == 2
   key = jax.random.key_data(jax.random.key(0))
   state, own = part.reset(key), env.reset(key)

@@ -16,7 +16,7 @@ from varl.policies.heads import (
   tanh_gaussian,
   tanh_log_det,
 )
-from varl.policies.options import OPTION, OPTION_ADVANTAGE, PREVIOUS, TINY, Choice, choice
+from varl.policies.options import OPTION, OPTION_ADVANTAGE, PREVIOUS, TINY, Choice, choice, of_option
 
 __all__ = [
   "OPTION",
@@ -37,6 +37,7 @@ __all__ = [
   "gaussian_kl",
   "is_discrete",
   "normal",
+  "of_option",
   "tanh_gaussian",
   "tanh_log_det",
 ]

@@ -20,6 +20,11 @@ TINY = 1e-30
 """Probabilities are at least this inside a logarithm: an option that cannot be chosen weighs nothing all the same."""
 
 
+def of_option(each: Array, option: Array) -> Array:
+  """The entry of each row's option: `[..., n]`, `[...] -> [...]`."""
+  return jnp.take_along_axis(each, option[..., None].astype(jnp.int32), axis=-1)[..., 0]
+
+
 class Choice(NamedTuple):
   """π(o|s, o_{t-1}): which of n options acts.
 

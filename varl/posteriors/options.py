@@ -25,6 +25,9 @@ from varl.types import (
   TrainStep,
 )
 
+STATES = 64
+"""States by which a metric is estimated that takes more than the loss does."""
+
 
 def options(
   network: Network,
@@ -49,8 +52,8 @@ def options(
 
   Metrics: `entropy` (of actions given the option), `advantage_std`, `policy_ratio` and `clipped` of actions;
   `option_entropy` (of the choice, in nats), `option_usage` (entropy of how often each acts) and `option_information`
-  (I(o; a|s) of options drawn by their usage: how much an action tells of its option; at most `option_usage`, and 0
-  where all options do the same).
+  (I(o; a|s) of options drawn by their usage, over at most 128 of the batch's states, since it takes what every option
+  does: how much an action tells of its option; at most `option_usage`, and 0 where all options do the same).
 
   Args:
     network: `[..., o + n] -> outputs [..., head.size]`, of the observation and the option, one-hot.
@@ -156,7 +159,7 @@ def options(
         "entropy": -jnp.mean(log_prob),
         "option_entropy": -jnp.mean(jnp.sum(jnp.exp(log_option) * log_option, axis=-1)),
         "option_usage": -jnp.sum(usage * jnp.log(jnp.maximum(usage, TINY))),
-        "option_information": information(jax.lax.stop_gradient(params), batch, usage, key),
+        "option_information": information(jax.lax.stop_gradient(params), _some(batch.obs), usage, key),
       }
       return jnp.mean(value), metrics
 
@@ -164,17 +167,17 @@ def options(
       (group, *chooser), loss, optimizer, name=group, stream=POSTERIOR_STREAM, axis=design.axis, terms=design.terms
     )
 
-  def information(params: Params, batch: Batch, usage: Array, key: Key) -> Array:
+  def information(params: Params, obs: Observation, usage: Array, key: Key) -> Array:
     """Mean over states of Σ_o u(o) E_{a ~ π(·|s, o)}[log π(a|s, o) - log Σ_o' u(o') π(a|s, o')]."""
-    log_usage = jnp.broadcast_to(jnp.log(jnp.maximum(usage, TINY)), (len(batch.obs), count))
-    outputs = all_outputs(params, batch.obs)
+    log_usage = jnp.broadcast_to(jnp.log(jnp.maximum(usage, TINY)), (len(obs), count))
+    outputs = all_outputs(params, obs)
     if discrete:
       own = jax.nn.log_softmax(outputs)
       mean = jax.nn.logsumexp(jnp.moveaxis(log_usage, -1, 0)[..., None] + own, axis=0)
       each = jnp.sum(jnp.exp(own) * (own - mean), axis=-1)
     else:
-      noise = head.noise(key, 1, (count, len(batch.obs)))
-      action, _, mean = mixture(params, batch.obs, log_usage, noise)
+      noise = head.noise(key, 1, (count, len(obs)))
+      action, _, mean = mixture(params, obs, log_usage, noise)
       each = head.log_prob(outputs, action) - mean
     return jnp.mean(jnp.sum(usage[:, None] * each, axis=0))
 
@@ -191,3 +194,9 @@ def options(
     step=step,
     evaluate=evaluate,
   )
+
+
+def _some(obs: Observation) -> Observation:
+  """Evenly spaced rows, at least `STATES` of them where there are so many, and fewer than twice that."""
+  some: Observation = obs[:: max(1, len(obs) // STATES)]
+  return some

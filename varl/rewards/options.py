@@ -1,14 +1,12 @@
 """What a trajectory tells of the options that acted: the price of auxiliary variables."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 
 from varl import checks
 from varl.networks import Network
-from varl.policies import OPTION, PREVIOUS, Head, is_discrete
+from varl.policies import OPTION, PREVIOUS, Head, is_discrete, of_option
 from varl.step import descend
 from varl.types import Array, Batch, Design, Extras, Key, Metrics, Params, Reward, Spec, TrainStep, Transition
 
@@ -108,8 +106,7 @@ def reverse_options(
         f"a reverse model sees prepared rollouts (Agent.prepare), but the batch's extras are {sorted(batch.extras)}"
       )
     every = jax.nn.log_softmax(network.apply(params[group], batch.extras[WINDOW]))
-    option: Array = batch.extras[OPTION]
-    return every, jnp.take_along_axis(every, option[..., None], axis=-1)[..., 0]
+    return every, of_option(every, batch.extras[OPTION])
 
   def value(design: Design, params: Params, batch: Batch, key: Key) -> Array:
     own = log_reverse(params, batch)[1]
@@ -120,10 +117,8 @@ def reverse_options(
   def step(design: Design) -> TrainStep:
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       every, own = log_reverse(params, batch)
-      chosen: Array = batch.extras[OPTION]
-      log_options: Any = batch.extras["log_options"]
-      told = jnp.argmax(every, axis=-1) == chosen
-      log_choice = jnp.take_along_axis(log_options, chosen[..., None], axis=-1)[..., 0]
+      told = jnp.argmax(every, axis=-1) == batch.extras[OPTION]
+      log_choice = of_option(batch.extras["log_options"], batch.extras[OPTION])
       return -jnp.mean(own), {
         f"{group}_accuracy": jnp.mean(told.astype(own.dtype)),
         f"{group}_gain": jnp.mean(own - log_choice),

@@ -1,14 +1,12 @@
 """What options are worth, to a policy that chose among them and acted."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 
 from varl import checks, losses, returns
 from varl.networks import Network
-from varl.policies import OPTION, OPTION_ADVANTAGE, PREVIOUS, Choice
+from varl.policies import OPTION, OPTION_ADVANTAGE, PREVIOUS, Choice, of_option
 from varl.step import descend
 from varl.types import Array, Batch, Design, Extras, Key, Metrics, Observation, Params, TrainStep, Transition, Value
 
@@ -87,13 +85,13 @@ def option_value(
       lambda rows: of_state(design, params, rows.next_obs, rows.extras[OPTION]), transitions, now
     )
     log_ratio = transitions.extras["log_prob"] - design.prior.log_prob(params, transitions.obs, transitions.action)
-    paid_for = of_choice * _at(log_option, option)
+    paid_for = of_choice * of_option(log_option, option)
     reward = reward_scale * transitions.reward - alpha * log_ratio - paid_for
     of_both = returns.gae(reward, transitions.discount, transitions.truncated, now, after, gamma=gamma, lam=lam)
     target = now + of_both + paid_for
     return {
       "value_target": target,
-      "advantage": target - _at(every, option),
+      "advantage": target - of_option(every, option),
       OPTION_ADVANTAGE: of_every - now[..., None],
     }
 
@@ -102,15 +100,9 @@ def option_value(
       if "value_target" not in batch.extras:
         raise ValueError(f"no value_target in the batch's extras {sorted(batch.extras)}: Agent.prepare makes it")
       target = jax.lax.stop_gradient(batch.extras["value_target"])
-      prediction = _at(of_options(params, batch.obs, batch.extras[PREVIOUS]), batch.extras[OPTION])
+      prediction = of_option(of_options(params, batch.obs, batch.extras[PREVIOUS]), batch.extras[OPTION])
       return jnp.mean(losses.squared_error(prediction, target)), {"v": jnp.mean(prediction)}
 
     return descend(group, loss, optimizer, axis=design.axis, terms=design.terms)
 
   return Value(lambda key: {group: network.init(key)}, q, q, step, prepare=prepare)
-
-
-def _at(each: Array, option: Array) -> Array:
-  """The entry of each row's option: `[..., n]`, `[...] -> [...]`."""
-  found: Any = jnp.take_along_axis(each, option[..., None].astype(jnp.int32), axis=-1)[..., 0]
-  return found
