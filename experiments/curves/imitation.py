@@ -1,12 +1,14 @@
 """Imitation against the number of demonstrations: expert-normalised return, by algorithm, environment and seed.
 
     python -m experiments.curves.imitation --envs cartpole pendulum --episodes 1 11 --seeds 0 1 2
-    python -m experiments.curves.imitation --envs pendulum --episodes 11 --control
+    python -m experiments.curves.imitation --envs pendulum --episodes 11 --control random
 
 The expert is a run of the preset of `EXPERTS`; of its episodes each so many-th row is kept (`SUBSAMPLE`). A run's
 return is the mean of its last three evaluations, normalised so that uniformly random actions have 0 and the expert 1.
-With `--control` the demonstrations' actions are shuffled among their rows: whatever is learned then is the reward's own
-bias. Results go to `experiments/results/imitation/<env>.json`, one entry a run; those that are there already are kept.
+With `--control random` the demonstrations are of uniformly random actions: whatever return is learned then is the
+reward's own bias. With `--control shuffled` the expert's actions are shuffled among its rows: what it did is taken out
+of them, and where it went is left. Results go to `experiments/results/imitation/<env>.json`, one entry a run; those
+that are there already are kept.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import numpy as np
 
 import varl
 from varl.demonstrations import Demonstrations
+from varl.loop.evaluate import collect
 from varl.run import doctor
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "imitation"
@@ -38,8 +41,8 @@ MOST = 25
 LAST = 3
 
 
-def expert(env: str) -> tuple[Demonstrations, float, float]:
-  """Demonstrations, the expert's mean return over them, and that of random actions over as many episodes."""
+def expert(env: str) -> tuple[dict[str, Demonstrations], float, float]:
+  """Demonstrations of the expert and of random actions, and the mean return of both."""
   algorithm, settings = EXPERTS[env]
   with tempfile.TemporaryDirectory() as scratch:
     out = pathlib.Path(scratch) / "expert"
@@ -49,9 +52,10 @@ def expert(env: str) -> tuple[Demonstrations, float, float]:
   agent = run.policy.agent
   lost = agent._replace(act=agent.warm_up)
   made = varl.envs.make(env)
-  evaluate = varl.evaluator(made, lost, episodes=MOST, episode_length=length, stochastic=True)
-  random = float(jax.jit(evaluate)(run.params, jax.random.key(0))["eval/episode_reward"])
-  return found, float(found.returns.mean()), random
+  random = collect(
+    made, lost, run.params, jax.random.key(0), episodes=MOST, episode_length=length, stochastic=True
+  )  # fmt: skip
+  return {"expert": found, "random": random}, float(found.returns.mean()), float(random.returns.mean())
 
 
 def shuffled(given: Demonstrations, seed: int) -> Demonstrations:
@@ -66,7 +70,7 @@ def main() -> None:
   parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS))
   parser.add_argument("--episodes", type=int, nargs="+", default=[1, 4, 11, 25])
   parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-  parser.add_argument("--control", action="store_true", help="shuffle the demonstrations' actions")
+  parser.add_argument("--control", choices=("shuffled", "random"), help="demonstrations that show nothing")
   args = parser.parse_args()
   RESULTS.mkdir(parents=True, exist_ok=True)
   for env in args.envs:
@@ -74,13 +78,15 @@ def main() -> None:
     for algorithm in args.algorithms:
       for episodes in args.episodes:
         for seed in args.seeds:
-          label = f"{algorithm}, {episodes} episodes, seed {seed}{', shuffled' if args.control else ''}"
+          label = f"{algorithm}, {episodes} episodes, seed {seed}{f', {args.control}' if args.control else ''}"
           if label in read(env)["runs"]:
             continue
-          given = shuffled(demonstrations, seed) if args.control else demonstrations
+          given = demonstrations["random" if args.control == "random" else "expert"]
+          given = shuffled(given, seed) if args.control == "shuffled" else given
+          kept = 1 if args.control == "random" else SUBSAMPLE[env]
           start = time.monotonic()
           run = varl.train(
-            algorithm, env, demonstrations=given, episodes=episodes, subsample=SUBSAMPLE[env], seed=seed
+            algorithm, env, demonstrations=given, episodes=episodes, subsample=kept, seed=seed
           )  # fmt: skip
           returns = [(row["env_steps"], row["eval/episode_reward"]) for row in run.metrics]
           last = statistics.mean(value for _, value in returns[-LAST:])
