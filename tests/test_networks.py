@@ -56,6 +56,22 @@ def test_leading_axes_are_batches():
   )
 
 
+def test_spectral_layers_stretch_by_1():
+  plain = networks.mlp(5, 3, hidden=(8, 8), activation="tanh")
+  network = networks.spectral(networks.ensemble(plain, 2), iterations=200)
+  params = jax.tree.map(lambda x: 3.0 * x, network.init(jax.random.key(0)))
+  x = jax.random.normal(jax.random.key(1), (4, 5))
+
+  def divided(path, leaf):
+    return leaf / np.linalg.norm(leaf, ord=2, axis=(-2, -1), keepdims=True) if path[-1].key == "kernel" else leaf
+
+  wanted = networks.ensemble(plain, 2).apply(jax.tree_util.tree_map_with_path(divided, params), x)
+  np.testing.assert_allclose(network.apply(params, x), wanted, atol=1e-4)
+  assert np.isfinite(network.apply(jax.tree.map(jnp.zeros_like, params), x)).all()
+  with pytest.raises(ValueError, match="at least one iteration, got 0"):
+    networks.spectral(plain, iterations=0)
+
+
 def test_an_ensemble_is_its_members():
   network = networks.mlp(3, 1, hidden=(8,))
   ensemble = networks.ensemble(network, 4)

@@ -101,6 +101,49 @@ def mlp(
   return Network(lambda key: module.init(key, jnp.zeros((1, inputs))), apply)
 
 
+def spectral(network: Network, *, iterations: int = 16) -> Network:
+  """The network with each weight matrix divided by its largest singular value, W/σ(W).
+
+  With activations of slope at most 1, as all but "gelu" and "silu" have, a multi-layer perceptron's outputs then move
+  at most as far as its inputs do (in Euclidean length), up to the error of σ.
+
+  Args:
+    network: of parameters whose leaves named "kernel" are matrices `[..., inputs, outputs]`.
+    iterations: of the power method, which starts anew at each call: nothing is carried, so that the function is of its
+      parameters alone. It comes to σ from below; gradients are those of uᵀWv with u and v held fixed.
+
+  Raises:
+    ValueError: fewer than one iteration.
+
+  Reference: Miyato et al. 2018, 1802.05957, Eq. 7-8 and Algorithm 1.
+  """
+  if iterations < 1:
+    raise ValueError(f"the power method takes at least one iteration, got {iterations}")
+
+  def largest(kernel: Array) -> Array:
+    """σ of each matrix, `[..., 1, 1]`."""
+    fixed, tiny = jax.lax.stop_gradient(kernel), jnp.finfo(kernel.dtype).tiny
+    # A start with no symmetry that a matrix could be orthogonal to.
+    v = jnp.broadcast_to(
+      1.0 + jnp.arange(kernel.shape[-1], dtype=kernel.dtype) ** 0.5, (*kernel.shape[:-2], kernel.shape[-1])
+    )
+    u = v
+    for _ in range(iterations):
+      u = jnp.einsum("...io,...o->...i", fixed, v)
+      u = u / jnp.maximum(jnp.linalg.norm(u, axis=-1, keepdims=True), tiny)
+      v = jnp.einsum("...io,...i->...o", fixed, u)
+      v = v / jnp.maximum(jnp.linalg.norm(v, axis=-1, keepdims=True), tiny)
+    return jnp.maximum(jnp.einsum("...i,...io,...o->...", u, kernel, v), tiny)[..., None, None]
+
+  def apply(params: ArrayTree, x: Array) -> Array:
+    def scaled(path: Any, leaf: Array) -> Array:
+      return leaf / largest(leaf) if getattr(path[-1], "key", None) == "kernel" else leaf
+
+    return network.apply(jax.tree_util.tree_map_with_path(scaled, params), x)
+
+  return Network(network.init, apply)
+
+
 def ensemble(network: Network, size: int) -> Network:
   """`size` independent copies: parameters stacked on a leading axis, results `[size, ...]`.
 

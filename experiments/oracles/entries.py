@@ -248,7 +248,12 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
   "svg_mpo": with_models({**IMPROVED, "samples": 2, "look_ahead": 2}, **HARD, updates=4_000),
   # An E-step plans in every state of the batch: a small one keeps it within minutes.
   "smc_mpo": with_models({**IMPROVED, **PLAN, "value_samples": 4}, **HARD, updates=4_000, batch_size=32),
-  "maxent_irl": (expert_policy({"reward_decay": 0.0, "reward_learning_rate": 3e-4}, updates=16_000),),
+  "maxent_irl": (
+    expert_policy({"reward_decay": 0.0, "reward_learning_rate": 3e-4}, updates=16_000),
+    expert_policy(
+      {"reward_decay": 0.0, "reward_learning_rate": 3e-4, "weights": "fusion"}, updates=16_000, label=", fusion"
+    ),
+  ),
   "gail": (fixed_point({}), fixed_point({"form": "softplus"}), ends(("softplus", "log", "log_odds"))),
   "airl": (recovered({"state_only": True}),),
   "iq_learn": (expert_policy(IQ, exact=functools.partial(iq_fixed_point, **IQ), branching=1),),

@@ -67,7 +67,8 @@ def stay_or_exit() -> Problem:
 
 def draw(m: tabular.MDP, log_policy: jax.Array, key: jax.Array, n: int) -> varl.Batch:
   """n rows of a policy's normalised discounted occupancy, in states that are not terminal."""
-  return of_pairs(m, jnp.where(m.terminal[:, None], 0.0, inverse.occupancy(m, log_policy)), key, n)
+  rows = of_pairs(m, jnp.where(m.terminal[:, None], 0.0, inverse.occupancy(m, log_policy)), key, n)
+  return rows._replace(extras={"log_prob": log_policy[jnp.argmax(rows.obs, axis=-1), rows.action]})
 
 
 def of_pairs(m: tabular.MDP, weight: jax.Array, key: jax.Array, n: int) -> varl.Batch:
@@ -196,6 +197,7 @@ def expert_policy(
   features: bool = True,
   exact: Callable[..., Any] | None = None,
   branching: int | None = None,
+  label: str = "",
 ) -> Oracle:
   """What comes to the expert, on random processes: total variation to it, and the error of feature expectations.
 
@@ -206,6 +208,7 @@ def expert_policy(
       occupancies, relative to the largest.
     exact: `problem -> log π [S, A]`, in the expert's place where the algorithm ends elsewhere.
     branching: of the processes; 1: deterministic.
+    label: behind the problems' names.
   """  # fmt: skip
 
   def run(algorithm: str, scale: Scale) -> list[Row]:
@@ -217,13 +220,14 @@ def expert_policy(
       found = [policy_of(design, mine, of.process) for mine in params]
       errors = floats([distance(of.process, policy, target) for policy in found])
       limit = scale.tolerance(0.03, 0.06)
-      rows.append(Row(algorithm, of.name, "policy total variation", 0.0, 0.0, errors, limit))
+      name = f"{of.name}{label}"
+      rows.append(Row(algorithm, name, "policy total variation", 0.0, 0.0, errors, limit))
       if features:
         true, *mine = (visits(of.process, policy) for policy in (target, *found))
         errors = floats([jnp.max(jnp.abs(x - true)) / jnp.max(true) for x in mine])
         limit = scale.tolerance(0.02, 0.06)
         rows.append(
-          Row(algorithm, of.name, "feature expectations", float(mine[0].max()), float(true.max()), errors, limit)
+          Row(algorithm, name, "feature expectations", float(mine[0].max()), float(true.max()), errors, limit)
         )
     return rows
 

@@ -1,5 +1,6 @@
 """Learned rewards against what is known: a likelihood's gradient, D*, what ends are worth, what AIRL recovers."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,7 +12,19 @@ from conftest import expert, small, transitions
 
 from experiments.oracles import imitation as oracle
 from experiments.oracles.rows import Scale
-from varl import agents, losses, networks, normalize, posteriors, rewards, temperatures, values
+from varl import (
+  agents,
+  components,
+  demonstrations,
+  losses,
+  networks,
+  normalize,
+  policies,
+  posteriors,
+  rewards,
+  temperatures,
+  values,
+)
 from varl.agents import airl, gail, maxent_irl
 from varl.envs import spec as spec_of
 from varl.envs import toys
@@ -116,10 +129,27 @@ def test_an_end_is_paid_what_its_absorbing_state_is_worth(make):
   with_ends = make(SPEC, net, optax.sgd(0.1), expert(SPEC), **options)
   without = make(SPEC, net, optax.sgd(0.1), expert(SPEC), absorbing=False, **options)
   params = with_ends.init(jax.random.key(0))
-  end = net.apply(next(iter(params.values())), jnp.zeros(7).at[-1].set(1.0))[0]
+  own = next(iter(params.values()))
+  end = net.apply(own.get("reward", own), jnp.zeros(7).at[-1].set(1.0))[0]
   one, two = (reward.value(alone(reward), params, batch, jax.random.key(0)) for reward in (with_ends, without))
   assert {0.0, 1.0} == set(batch.discount.tolist())
   np.testing.assert_allclose(one - two, np.where(batch.discount > 0, 0.0, 4.0 * end), rtol=1e-4, atol=1e-6)
+
+
+def test_a_spectral_discriminator_is_nowhere_steeper_than_1():
+  agent = gail.make(SPEC, small(gail, SPEC, spectral=True, penalty=0.0, reward_learning_rate=0.03))
+  state, batch = agent.init(jax.random.key(0)), transitions(0, (64,), SPEC)
+  keys = jax.random.split(jax.random.key(1), 300)
+  state, _ = jax.jit(lambda state: jax.lax.scan(lambda s, k: agent.update(s, batch, k), state, keys))(state)
+  config = small(gail, SPEC, spectral=True, penalty=0.0)
+  x = jax.random.normal(jax.random.key(2), (512, 7))
+
+  def steepest(**changed):
+    of = components.of_states(SPEC, dataclasses.replace(config, **changed))
+    slopes = jax.vmap(jax.grad(lambda x: of.apply(state.params["discriminator"], x)[0]))(x)
+    return float(jnp.linalg.norm(slopes, axis=-1).max())
+
+  assert steepest() < 1.001 < 2.0 < steepest(spectral=False)
 
 
 def test_what_a_form_pays():
@@ -319,6 +349,48 @@ def test_importance_weights_bring_old_rows_to_the_present_policy():
   np.testing.assert_allclose(two, ratio.mean() ** 2 / (ratio**2).mean(), rtol=1e-3)
 
 
+def test_fusion_weighs_rows_of_both_kinds_to_the_present_policy():
+  """One state: the weighed mean of a reward over old rows and the expert's is that of the policy, near enough."""
+  spec, n = Spec(1, 4, discrete=True), 50_000
+  policy, old, own = (
+    np.asarray(p, np.float32) for p in ([0.5, 0.3, 0.15, 0.05], [0.05, 0.05, 0.1, 0.8], [0.1, 0.1, 0.7, 0.1])
+  )
+  rng = np.random.default_rng(0)
+  shown = demonstrations.of_arrays(
+    spec,
+    np.ones((n, 1)),
+    rng.choice(4, n, p=own / own.sum(dtype=float)),
+    np.ones((n, 1)),
+    terminated=np.zeros(n),
+    episode=np.arange(n),
+  )
+  head = policies.categorical(4)
+  reward = rewards.maxent_irl(
+    spec,
+    network(6),
+    optax.sgd(1.0),
+    shown,
+    weights="fusion",
+    behaviour=(head, networks.mlp(1, 4, hidden=())),
+    decay=0.0,
+  )
+  taken = rng.choice(4, n, p=old / old.sum(dtype=float)).astype(np.int32)
+  batch = transitions(0, (n,), spec)._replace(
+    obs=jnp.ones((n, 1)), action=taken, discount=jnp.ones(n), extras={"log_prob": jnp.log(jnp.asarray(old))[taken]}
+  )
+  posterior = posteriors.softmax(head)._replace(log_prob=lambda params, obs, action: jnp.log(policy)[action])
+  params = reward.init(jax.random.key(0))
+  # The behaviour is exact: the logits are its probabilities' logarithms.
+  params["reward"]["behaviour"] = {"params": {"Dense_0": {"kernel": jnp.zeros((1, 4)), "bias": jnp.log(own)}}}
+  step = reward.step(alone(reward, posterior=posterior))
+  _, _, metrics = step.step(params, step.init(params), jax.tree.map(jnp.asarray, batch), jax.random.key(0))
+  paid = reward.value(alone(reward), params, batch._replace(action=np.arange(n) % 4), jax.random.key(0))[:4]
+  expected = metrics["reward_loss"] + metrics["reward_expert"] + metrics["reward_behaviour"]
+  assert abs(float(metrics["reward_policy"]) - float(policy @ paid)) > 0.1
+  np.testing.assert_allclose(expected, policy @ paid, atol=0.01)
+  np.testing.assert_allclose(metrics["reward_behaviour"], own @ np.log(own), atol=0.02)
+
+
 @pytest.mark.parametrize(
   ("make", "options", "message"),
   [
@@ -326,7 +398,8 @@ def test_importance_weights_bring_old_rows_to_the_present_policy():
     (rewards.gail, {"penalty": -1.0}, "penalty must be at least 0"),
     (rewards.gail, {"clip": 0.0}, "clip must be above 0"),
     (rewards.gail, {"gamma": 1.0}, r"gamma lies in \[0, 1\), got 1.0"),
-    (rewards.maxent_irl, {"weights": "gcl"}, "weights is none or importance; got 'gcl'"),
+    (rewards.maxent_irl, {"weights": "gcl"}, "weights is one of none, importance, fusion; got 'gcl'"),
+    (rewards.maxent_irl, {"weights": "fusion"}, 'a behaviour is given with weights="fusion", and with no other'),
     (rewards.maxent_irl, {"decay": -1.0}, "decay must be at least 0"),
     (rewards.maxent_irl, {"clip": -1.0}, "clip must be above 0"),
     (functools.partial(rewards.airl, shaping=network(4)), {"entropy": "both"}, "entropy is agent or reward"),
@@ -338,8 +411,6 @@ def test_bad_choices_are_refused(make, options, message):
 
 
 def test_a_policy_without_a_density_is_refused_where_one_is_needed():
-  from varl import policies
-
   spec = Spec(4, 3, discrete=True)
   without = posteriors.softmax(policies.categorical(3))
   reward = rewards.airl(spec, network(8), network(4), optax.sgd(0.1), expert(spec))

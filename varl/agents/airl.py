@@ -5,7 +5,7 @@ Soft actor-critic or PPO, paid by the reward inside a discriminator that knows t
 
 import dataclasses
 
-from varl import components, networks, rewards
+from varl import components, rewards
 from varl.types import Reward, Spec
 
 
@@ -27,7 +27,7 @@ def reward(spec: Spec, config: Config) -> Reward:
     ValueError: a hyper-parameter out of range, or no demonstrations of this environment.
   """
   seen = components.seen(spec, config, "airl")
-  shaping = networks.mlp(spec.observation_size, 1, hidden=config.reward_hidden, activation="tanh")
+  shaping = components.reward_network(config, spec.observation_size)
   entropy = "agent" if config.learner == "sac" else "reward"
   network = components.of_states(spec, config)
   return rewards.airl(spec, network, shaping, entropy=entropy, penalty=config.penalty, **seen)

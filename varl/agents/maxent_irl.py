@@ -6,7 +6,7 @@ Soft actor-critic or PPO, paid by the reward under which an expert's demonstrati
 
 import dataclasses
 
-from varl import components, rewards
+from varl import components, networks, rewards
 from varl.checks import positive
 from varl.types import Reward, Spec
 
@@ -18,7 +18,8 @@ class Config(components.ImitationConfig):
   The temperature stays at 1 nat per unit of reward, at which the expert is taken to act; `penalty` is not used.
 
   Attributes:
-    weights: of the policy's rows, which replay has from older policies: "none", or "importance".
+    weights: of the policy's rows, which replay has from older policies: "none", "importance" or "fusion", which
+      draws on the demonstrations, too.
     reward_decay: weight of the mean of the squared reward in the reward's loss.
   """
 
@@ -35,8 +36,18 @@ def reward(spec: Spec, config: Config) -> Reward:
   """
   positive(config, "reward_decay", zero=True)
   seen = components.seen(spec, config, "maxent_irl")
-  network = components.of_states(spec, config)
-  return rewards.maxent_irl(spec, network, weights=config.weights, decay=config.reward_decay, **seen)
+  behaviour = None
+  if config.weights == "fusion":
+    head = components.policy_head(spec, config)
+    behaviour = head, networks.mlp(spec.observation_size, head.size, hidden=config.reward_hidden, activation="tanh")
+  return rewards.maxent_irl(
+    spec,
+    components.of_states(spec, config),
+    weights=config.weights,
+    behaviour=behaviour,
+    decay=config.reward_decay,
+    **seen,
+  )
 
 
 design = components.imitated(reward)

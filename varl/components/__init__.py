@@ -28,6 +28,7 @@ from varl.components.imitation import (
   inner,
   of_states,
   offline_maker,
+  reward_network,
   seen,
   squashes,
 )
@@ -125,6 +126,7 @@ __all__ = [
   "prior_network",
   "q_value",
   "remembering",
+  "reward_network",
   "seen",
   "soft",
   "squashes",

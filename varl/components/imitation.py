@@ -58,6 +58,8 @@ class ImitationConfig(DemonstrationConfig, LearnerConfig):
     reward_learning_rate: Adam's step for them.
     reward_clip: a reward is paid within ± this.
     penalty: weight of the penalty on the gradient of the discriminator's logit; 0: none.
+    spectral: whether the weight matrices of the reward's networks are divided by their largest singular values, which
+      holds the slope below 1 everywhere; with `penalty=0`, in its place.
     absorbing: whether ends are states that one stays in and is paid in.
     state_only: whether the reward sees no action.
   """
@@ -66,6 +68,7 @@ class ImitationConfig(DemonstrationConfig, LearnerConfig):
   reward_learning_rate: float = 3e-4
   reward_clip: float = 10.0
   penalty: float = 10.0
+  spectral: bool = False
   absorbing: bool = True
   state_only: bool = False
 
@@ -119,7 +122,13 @@ def seen(spec: Spec, config: ImitationConfig, name: str) -> dict[str, Any]:
 def of_states(spec: Spec, config: ImitationConfig) -> networks.Network:
   """The network of a learned reward: of states and, unless the Config says otherwise, actions, and the end's mark."""
   inputs = spec.observation_size + (0 if config.state_only else spec.action_size)
-  return networks.mlp(inputs + 1, 1, hidden=config.reward_hidden, activation="tanh")
+  return reward_network(config, inputs + 1)
+
+
+def reward_network(config: ImitationConfig, inputs: int, outputs: int = 1) -> networks.Network:
+  """A network `[..., inputs] -> [..., outputs]` of those that an `ImitationConfig` has a reward made of."""
+  network = networks.mlp(inputs, outputs, hidden=config.reward_hidden, activation="tanh")
+  return networks.spectral(network) if config.spectral else network
 
 
 def inner(spec: Spec, config: LearnerConfig, *, axis: str | None = None) -> Design:
