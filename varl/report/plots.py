@@ -64,18 +64,40 @@ def _title(out: pathlib.Path) -> str:
     return ""
 
 
-def _axes(metric: str, title: str, x: str = "env_steps", axes: Any = None) -> tuple[Any, Any]:
-  """A figure with labelled axes, or those given. Built without pyplot, so that no global state and no display is
+def canvas(axes: Any = None, *, size: tuple[float, float] = (7.0, 4.2)) -> Any:
+  """Axes of a new figure of that many inches, or those given. Without pyplot: no global state and no display is
   touched.
   """
-  import matplotlib.ticker
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  if axes is None:
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+  if axes is not None:
+    return axes
+  figure = Figure(figsize=size, layout="constrained")
+  FigureCanvasAgg(figure)
+  return figure.add_subplot()
+
+
+def write(figure: Any, path: str | os.PathLike[str]) -> pathlib.Path:
+  """Writes a figure as PNG or, by the file's name, SVG; its directory is created where it does not exist.
+
+  Returns:
+    The path.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path, format="svg" if path.suffix.lower() == ".svg" else "png", dpi=150)
+  return path
+
+
+def _axes(metric: str, title: str, x: str = "env_steps", axes: Any = None) -> tuple[Any, Any]:
+  """A figure with labelled axes, or those given."""
+  import matplotlib.ticker
+
+  axes = canvas(axes)
   figure = axes.figure
   axes.set_xlabel(X_AXES[x])
   axes.set_ylabel(_LABELS.get(metric, metric))
@@ -98,10 +120,7 @@ def _write(figure: Any, path: str | os.PathLike[str]) -> pathlib.Path:
   steps = {step for line in axes.lines for step in line.get_xdata()}
   if len(steps) == 1:
     axes.set_xticks(list(steps))  # the axis around a single step would be labelled in fractions of one
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path, format="svg" if path.suffix.lower() == ".svg" else "png", dpi=150)
-  return path
+  return write(figure, path)
 
 
 def curve(
