@@ -35,6 +35,7 @@ _MEMBERS = {
   "varl.loop.evaluate": ("evaluator",),
   "varl.run.epochs": ("StopTraining",),
   "varl.run.training": ("Run", "resume", "train"),
+  "varl.run.population": ("Population", "population", "resume_population"),
   "varl.run.inspect": ("evaluate", "render", "rollout"),
   "varl.run.safeguards": ("Diverged",),
   "varl.run.export": ("Policy", "load_policy", "load_reward", "save_policy"),
@@ -73,6 +74,7 @@ __all__ = [
   "Outcome",
   "Particles",
   "Policy",
+  "Population",
   "Posterior",
   "Prior",
   "Reward",
@@ -110,6 +112,7 @@ __all__ = [
   "networks",
   "normalize",
   "policies",
+  "population",
   "posteriors",
   "presets",
   "priors",
@@ -117,6 +120,7 @@ __all__ = [
   "repeat",
   "report",
   "resume",
+  "resume_population",
   "returns",
   "rewards",
   "rollout",
@@ -161,6 +165,7 @@ if TYPE_CHECKING:
   from varl.run.epochs import StopTraining
   from varl.run.export import Policy, load_policy, load_reward, save_policy
   from varl.run.inspect import evaluate, render, rollout
+  from varl.run.population import Population, population, resume_population
   from varl.run.safeguards import Diverged
   from varl.run.training import Run, resume, train
   from varl.step import assign, chain, copy, descend, every, joint, repeat, share, track

@@ -216,6 +216,11 @@ def agent(
 
   mode = remembering(functools.partial(design.posterior.mode, design))
 
+  def by_noise(params: Params, obs: Observation, noise: Array) -> Array:
+    mapped: Any = design.posterior.by_noise
+    action: Array = mapped(params, scaled(params, obs), noise)
+    return action
+
   def start(batch: int) -> Carry:
     inner = design.posterior.carry(batch)
     return inner if memory is None else {"policy": inner, "memory": memory.carry(batch)}
@@ -301,6 +306,7 @@ def agent(
     renew=renew,
     observe=observe,
     side_batch=design.temperature.side_batch,
+    by_noise=None if design.posterior.by_noise is None or memory is not None else by_noise,
   )
   if on_policy:
     length = 0 if memory is None else memory.length

@@ -195,6 +195,7 @@ class Posterior(NamedTuple):
     evaluate: `(design, params, batch, key) -> (Particles, log_prob [B])`: `particles`, and `log_prob` of
       `batch.action`, for losses that need both: their gradient is one pass back through the policy, of the two apart
       it is two. None where it has no density at hand.
+    by_noise: `(params, obs, noise [B, d]) -> raw action [B, d]`, a map of N(0, I) to actions; None where it is none.
   """
 
   init: Callable[[Key], Params]
@@ -206,6 +207,7 @@ class Posterior(NamedTuple):
   step: Callable[[Design], TrainStep] | None = None
   log_prob: Callable[[Params, Observation, Array], Array] | None = None
   evaluate: Callable[[Design, Params, Batch, Key], tuple[Particles, Array]] | None = None
+  by_noise: Callable[[Params, Observation, Array], Array] | None = None
 
 
 class Value(NamedTuple):
@@ -375,6 +377,7 @@ class Agent(NamedTuple):
       transitions `[B]`.
     side_batch: rows of a second draw from replay that each update gets as `batch.extras["side"]`, a `SideBatch`; 0:
       none, and the extras lack it.
+    by_noise: as in `Posterior`, of observations as the environment gives them.
   """
 
   spec: Spec
@@ -392,3 +395,4 @@ class Agent(NamedTuple):
   prepare: Callable[[AgentState, Transition, Key], Transition] = lambda state, transitions, key: transitions
   sequence: int = 0
   side_batch: int = 0
+  by_noise: Callable[[Params, Observation, Array], Array] | None = None

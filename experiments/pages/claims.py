@@ -9,7 +9,7 @@ from experiments.pages.read import each, percent, picture, record, shell, table
 def page() -> str:
   return "\n".join([
     "# Statements of the papers\n\nEach section measures one statement.\n",
-    multi_goal(), bandits(), counterexamples(), iterative(), planning(), correction(), exploration(), skills(), options(), transfer(), memory(), scale(),
+    multi_goal(), bandits(), counterexamples(), iterative(), planning(), correction(), exploration(), empowerment(), moved_reward(), skills(), hierarchy(), options(), transfer(), memory(), scale(),
   ])  # fmt: skip
 
 
@@ -153,6 +153,36 @@ def exploration() -> str:
   ])  # fmt: skip
 
 
+def empowerment() -> str:
+  body = record("empowerment/summary.json")
+  rows = [
+    ["mean over states", *(percent(error) for error in body["mean_relative_error"])],
+    ["worst state", *(percent(error) for error in body["largest_relative_error"])],
+  ]
+  low, high = body["exact_range"]
+  return "\n".join([
+    "## A learned bound finds the capacity of actions\n",
+    f"`rewards.empowerment` of {body['steps']} moves beside the exact capacities, which lie between {low:.2f} and {high:.2f} nats: its error relative to them, by seed. "
+    "Doorways reach most, the middle of the corridor least.\n",
+    table(["", *(f"seed {seed}" for seed in body["seeds"])], rows),
+    picture("empowerment/map.png", "empowerment of each cell of a grid, exact and learned"),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
+def moved_reward() -> str:
+  body = record("moved_reward.json")
+  kinds = list(next(iter(body["returns"].values())))
+  rows = [[kind, *(each(found[kind]) for found in body["returns"].values())] for kind in kinds]
+  return "\n".join([
+    "## A reward outlives the dynamics that it was learned under\n",
+    "CartPole: [`airl`](../algorithms/airl.md) with a reward of the state alone and [`gail`](../algorithms/gail.md) learn from eleven episodes as it is. Then the dynamics "
+    "change; policies are moved over, and rewards train a new agent. Returns by seed, 500 the most.\n",
+    table(["", *body["returns"]], rows),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
 def memory() -> str:
   body = record("memory.json")
   rows = []
@@ -181,6 +211,21 @@ def skills() -> str:
     f"[`diayn`](../algorithms/diayn.md) with {body['skills']} skills on `{body['env']}`, over fresh episodes of the trained policy, by seed.\n",
     table(["", "by seed", ""], rows),
     picture("skills/trajectories.png", "places of a point mass, by skill"),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
+def hierarchy() -> str:
+  body = record("hierarchy.json")
+  rows = [
+    [name, each([run[-1] for run in runs], ".1f"), each(body["mean"][name], ".1f")]
+    for name, runs in body["returns"].items()
+  ]
+  return "\n".join([
+    "## Acting through a policy that is there already\n",
+    "A point mass in one corner that is paid within .2 of a goal in the opposite one, 100 steps an episode. Two algorithms act through policies that never saw that "
+    f"reward: a flow that was paid for speed, and [`diayn`](../algorithms/diayn.md)'s skills. {body['steps']:,} steps each, beside those of the lower policy; returns by seed.\n",
+    table(["", "last", "mean of all evaluations"], rows),
     shell(body["command"]),
   ])  # fmt: skip
 

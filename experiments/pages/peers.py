@@ -3,7 +3,7 @@
 import statistics
 from typing import Any
 
-from experiments.pages.read import lines, machine, record, shell, table
+from experiments.pages.read import each, lines, machine, record, shell, table
 
 PPO = (
   ("learning-inverted_pendulum", "inverted_pendulum, minibatches and deviation as Brax's"),
@@ -19,7 +19,7 @@ def page() -> str:
   return "\n".join([
     "# Beside other implementations\n\nSpeed is a ratio within one run: both take turns on one machine. `experiments/peers/brax_trainers.py` says "
     "how Brax's own trainers run on current JAX. Not measured on GPU.\n",
-    throughput(), seconds(), ppo(), update_cost(),
+    throughput(), seconds(), ppo(), gail(), population(), update_cost(),
   ])  # fmt: skip
 
 
@@ -133,6 +133,42 @@ def ppo() -> str:
     "Environment steps per second on halfcheetah:\n",
     table(["devices", "varl", "Brax", "ratio"], speed),
     shell("\n".join([*commands, *(record(f"ppo_peer/{n}.json")["command"] for n in ("throughput-halfcheetah", "throughput-halfcheetah-devices2"))])),
+  ])  # fmt: skip
+
+
+def gail() -> str:
+  body = record("gail_peer.json")
+  rows, base = [], body["runs"]["imitation"]
+  for name, runs in body["runs"].items():
+    ends = [run["evaluations"][-1] for run in runs]
+    pairs = [other["evaluations"][-1]["seconds"] / end["seconds"] for other, end in zip(base, ends, strict=True)]
+    rows.append([
+      name, each([end["seconds"] for end in ends], ".1f"), each([run.get("compiled", 0.0) for run in runs], ".1f"),
+      each([end["env_steps"] for end in ends]), each([end["return"] for end in ends]), f"{statistics.median(pairs):.1f}",
+    ])  # fmt: skip
+  return "\n".join([
+    "## Seconds to .9 of the expert with GAIL on CartPole\n",
+    f"Beside the GAIL of `{body['peer']}` (PyTorch), at the same demonstrations, rollouts, minibatches and networks; one core each; by seed. The ratio is of the peer's "
+    "seconds to a run's, the median of pairs. Seconds are of training, without evaluations and, for varl, without compiling, which comes beside them.\n",
+    table(["", "seconds", "compiling", "steps", "last return", "ratio"], rows),
+    shell(body["command"]),
+    f"{machine(body)}.\n",
+  ])  # fmt: skip
+
+
+def population() -> str:
+  body = record("population.json")
+  names = {"together": "`varl.population`", "alone": "one after another in one process", "vmap": "one `vmap` over all"}
+  rows = [[names[form], f"{each['whole']:.1f}", f"{each['training']:.1f}"] for form, each in body["seconds"].items()]
+  ratio, apart = body["ratio_alone_over_together"], body["largest_difference"]
+  return "\n".join([
+    "## Seeds together\n",
+    f"{body['seeds']} seeds of SAC on `{body['env']}`, {body['settings']['num_timesteps']:,} steps each: seconds of the whole process, and of training alone. One after "
+    f"another takes {ratio['whole']:.2f} times as long as together, and its training {ratio['training']:.2f} times. A seed's returns together and alone differ by "
+    f"{apart['first evaluation']:.2g} at most at the first evaluation after training began, and by {apart['last']:.2g} at the last.\n",
+    table(["", "whole, s", "training, s"], rows),
+    shell(body["command"]),
+    f"{machine(body)}.\n",
   ])  # fmt: skip
 
 

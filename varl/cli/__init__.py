@@ -1,5 +1,5 @@
-"""The command line: `varl train | resume | eval | rollout | render | plot | compare | list | presets | check-env |
-doctor`.
+"""The command line: `varl train | sweep | resume | eval | rollout | render | plot | compare | list | presets |
+check-env | doctor`.
 
 Parsing comes first and imports nothing heavy: a mistyped name is answered at once.
 """
@@ -18,6 +18,7 @@ from varl.flags import Parser
 
 SYNONYMS = {
   "train": ("run", "fit", "learn", "start"),
+  "sweep": ("population", "tune", "search", "grid", "multirun"),
   "resume": ("continue", "restart", "extend", "restore"),
   "eval": ("evaluate", "evaluation", "test", "score"),
   "rollout": ("collect", "demonstrate", "demonstrations", "demos", "sample", "generate"),
@@ -109,6 +110,7 @@ def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> 
 
 _COMMANDS = {
   "train": training.train,
+  "sweep": training.sweep,
   "resume": training.resume,
   "eval": runs.evaluate,
   "rollout": runs.rollout,

@@ -13,7 +13,8 @@ COUNT = whole_number(1)
 
 HELP = {
   "train": "train an algorithm on an environment",
-  "resume": "go on with an interrupted run, or extend a finished one",
+  "sweep": "train seeds and hyper-parameters together, in one program",
+  "resume": "go on with an interrupted run or population, or extend a finished run",
   "eval": "evaluate a run's policy",
   "rollout": "write episodes of a run's policy as demonstrations",
   "render": "write an episode as an HTML page (Brax environments)",

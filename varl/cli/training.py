@@ -1,6 +1,7 @@
 """The commands that train: `varl train` and `varl resume`."""
 
 import argparse
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,23 +12,47 @@ from varl.flags import Parser, add_fields
 from varl.loop.settings import Settings
 
 
-def _train_parser(algorithm: str = "", config: Any = None, settings: Settings | None = None, note: str = "") -> Parser:
-  """The flags of `varl train`, those of an algorithm's Config among them once that is known."""
-  parser = command(
-    "train",
-    """  varl train sac --env inverted_pendulum --seed 1 --out runs/pendulum
+def _train_parser(
+  algorithm: str = "", config: Any = None, settings: Settings | None = None, note: str = "", *, sweep: bool = False
+) -> Parser:
+  """The flags of `varl train` or `varl sweep`, those of an algorithm's Config among them once that is known."""
+  parser = (
+    command(
+      "sweep",
+      """  varl sweep sac --env pendulum --seeds 4 --grid learning-rate=3e-4,1e-3
+  varl sweep sac --env pendulum --seeds 2 --range learning-rate=1e-4,3e-3 --draws 8
+  varl resume runs/sweep-sac-pendulum""",
+      usage="varl sweep ALGORITHM --env ENV [flags]",
+      description="Train every combination of seeds and hyper-parameters in one program, each a run of its own below "
+      f"OUT/members.\n\n{note or _TRAIN_NOTE}",
+      add_help=False,
+    )
+    if sweep
+    else command(
+      "train",
+      """  varl train sac --env inverted_pendulum --seed 1 --out runs/pendulum
   varl train sac --env halfcheetah --num-timesteps 1e6 --hidden 256,256
   varl train ppo --env inverted_pendulum --epochs 4
   varl train my_module:make_agent --env my_module:MyEnvironment""",
-    usage="varl train ALGORITHM --env ENV [flags]",
-    description=f"Train an algorithm on an environment, from its tuned preset.\n\n{note or _TRAIN_NOTE}",
-    add_help=False,
+      usage="varl train ALGORITHM --env ENV [flags]",
+      description=f"Train an algorithm on an environment, from its tuned preset.\n\n{note or _TRAIN_NOTE}",
+      add_help=False,
+    )
   )
   parser.add_argument("-h", "--help", action="store_true", help="show this help")
   parser.add_argument("--env", help="an environment (`varl list`), or package.module:factory")
   parser.add_argument("--backend", help="physics backend of a Brax environment (default: its own)")
-  parser.add_argument("--seed", type=SEED, default=0, metavar="N", help="of the run's key (default: 0)")
-  parser.add_argument("--out", help="directory of the run (default: runs/ALGORITHM-ENV-seedN)")
+  if sweep:
+    parser.add_argument("--seeds", type=COUNT, default=8, metavar="N", help="how many, from 0 (default: 8)")
+    parser.add_argument("--grid", action="append", default=[], metavar="FIELD=A,B,...", help="values of a number")
+    parser.add_argument("--range", action="append", default=[], metavar="FIELD=LOW,HIGH", help="to draw a number from")
+    parser.add_argument("--draws", type=COUNT, default=0, metavar="N", help="how many draws from the ranges")
+    parser.add_argument("--search-seed", type=SEED, default=0, metavar="N", help="of these draws (default: 0)")
+    parser.add_argument("--chunk", type=COUNT, metavar="N", help="members at a time (default: as many as fit)")
+    parser.add_argument("--out", help="directory of the population (default: runs/sweep-ALGORITHM-ENV)")
+  else:
+    parser.add_argument("--seed", type=SEED, default=0, metavar="N", help="of the run's key (default: 0)")
+    parser.add_argument("--out", help="directory of the run (default: runs/ALGORITHM-ENV-seedN)")
   parser.add_argument("--overwrite", action="store_true", help="replace the run that OUT holds")
   parser.add_argument("--reward", metavar="RUN", help="pay the reward that this run has learned")
   parser.add_argument("--no-preset", action="store_true", help="start from the bare defaults")
@@ -43,37 +68,99 @@ _TRAIN_NOTE = f"""ALGORITHM is one of {", ".join(agents.names()[:8])},
 `varl train ALGORITHM --help` lists its hyper-parameters, too."""
 
 
-def train(tokens: list[str]) -> int:
-  """`varl train`: an algorithm on an environment; status 130 where it was ended early."""
-  parser = _train_parser()
+def _asked(tokens: list[str], verb: str) -> tuple[Any, argparse.Namespace, argparse.Namespace, dict[str, Any]] | None:
+  """The algorithm, the flags of the command, all flags, and the fields among them; None where help was shown."""
+  sweep = verb == "sweep"
+  parser = _train_parser(sweep=sweep)
   algorithm, tokens = _take_algorithm(tokens, parser)
   own, _ = parser.parse_known_args(tokens)
   if algorithm is None:
     if not own.help:
-      raise ValueError(f"varl train needs an algorithm: {', '.join(agents.names())}")
+      raise ValueError(f"varl {verb} needs an algorithm: {', '.join(agents.names())}")
     parser.print_help()
-    return 0
+    return None
   agents.check_name(algorithm)
   if own.env is not None:
     registry.check_name(own.env, own.backend)
   elif not own.help:
-    raise ValueError("varl train needs --env; `varl list` shows the environments")
+    raise ValueError(f"varl {verb} needs --env; `varl list` shows the environments")
   found = agents.load(algorithm)
   if own.help:
-    _train_help(found, own)
-    return 0
+    _train_help(found, own, sweep=sweep)
+    return None
   config = found.config
-  given = _train_parser(algorithm, config).parse(tokens)
+  given = _train_parser(algorithm, config, sweep=sweep).parse(tokens)
+  values = {name: getattr(given, name) for name in given.given if hasattr(config, name) or hasattr(Settings, name)}
+  return found, own, given, values
 
+
+def sweep(tokens: list[str]) -> int:
+  """`varl sweep`: a population; status as `train`."""
+  asked = _asked(tokens, "sweep")
+  if asked is None:
+    return 0
+  found, own, _, values = asked
+  grid, ranges = (_numbers(flag, getattr(own, flag)) for flag in ("grid", "range"))
+  from varl.run.population import population
+  from varl.run.progress import Console
+
+  report = Console()
+  try:
+    done = population(
+      found,
+      own.env,
+      seeds=own.seeds,
+      grid=grid,
+      ranges=ranges,
+      draws=own.draws,
+      search_seed=own.search_seed,
+      chunk=own.chunk,
+      backend=own.backend,
+      out=own.out or f"runs/sweep-{found.name}-{own.env}".replace(":", "."),
+      overwrite=own.overwrite,
+      preset=not own.no_preset,
+      reward=own.reward,
+      compile_cache=not own.no_compile_cache,
+      report=report,
+      **values,
+    )
+  finally:
+    report.close()
+  return 0 if done.finished else 130
+
+
+def _numbers(flag: str, given: list[str]) -> dict[str, Any]:
+  """`FIELD=A,B,...` as numbers by field."""
+  found: dict[str, Any] = {}
+  for text in given:
+    name, equals, numbers = text.partition("=")
+    name = name.strip().replace("-", "_")
+    try:
+      values = tuple(float(number) for number in numbers.split(","))
+    except ValueError:
+      values = ()
+    if not equals or not name or not values:
+      raise ValueError(f"--{flag} is FIELD=NUMBER,NUMBER,..., such as learning-rate=3e-4,1e-3; got {text!r}")
+    if name in found:
+      raise ValueError(f"--{flag} names {name} twice")
+    found[name] = values
+  return found
+
+
+def train(tokens: list[str]) -> int:
+  """`varl train`: an algorithm on an environment; status 130 where it was ended early."""
+  asked = _asked(tokens, "train")
+  if asked is None:
+    return 0
+  found, own, _, values = asked
   from varl.run import training
   from varl.run.progress import Console
 
   out = own.out or f"runs/{found.name}-{own.env}-seed{own.seed}".replace(":", ".")
-  values = {name: getattr(given, name) for name in given.given if hasattr(config, name) or hasattr(Settings, name)}
   report = Console()
   try:
     done = training.train(
-      algorithm,
+      found,
       own.env,
       seed=own.seed,
       backend=own.backend,
@@ -114,7 +201,7 @@ def _is_algorithm(token: str) -> bool:
   return ":" in token or token in agents.names()
 
 
-def _train_help(algorithm: Any, own: argparse.Namespace) -> None:
+def _train_help(algorithm: Any, own: argparse.Namespace, *, sweep: bool) -> None:
   """Every flag, with the values of the preset where the environment is known."""
   config, settings = algorithm.config, Settings()
   note = "The defaults shown are the bare ones; with --env ENV they are those of its preset, from which a run starts."
@@ -125,34 +212,38 @@ def _train_help(algorithm: Any, own: argparse.Namespace) -> None:
     config, settings = run.config, run.settings
     which = "the bare ones" if own.no_preset else f"those of the preset of {algorithm.name} on {own.env}"
     note = f"The defaults shown are {which}."
-  _train_parser(algorithm.name, config, settings, note).print_help()
+  _train_parser(algorithm.name, config, settings, note, sweep=sweep).print_help()
 
 
 def resume(tokens: list[str]) -> int:
-  """`varl resume`: a run, taken on; status as `train`."""
+  """`varl resume`: a run or a population, taken on; status as `train`."""
   parser = command(
     "resume",
     """  varl resume runs/pendulum
   varl resume runs/pendulum --num-timesteps 2e6""",
   )
-  parser.add_argument("out", metavar="OUT", help="directory of the run")
+  parser.add_argument("out", metavar="OUT", help="directory of the run, or of the population")
   parser.add_argument(
     "--num-timesteps", type=COUNT, metavar="N", help="environment steps in all (default: as the run was started with)"
   )
   add_cache(parser)
   arguments = parser.parse(tokens)
-  run_directory(arguments.out)
-  from varl.run import training
+  several = (pathlib.Path(arguments.out) / "population.json").is_file()
+  if not several:
+    run_directory(arguments.out)
+  elif arguments.num_timesteps is not None:
+    raise ValueError("a population is resumed to the steps that it was started with: leave --num-timesteps out")
+  from varl.run import population, training
   from varl.run.progress import Console
 
   report = Console()
+  cached = not arguments.no_compile_cache
+  done: Any
   try:
-    done = training.resume(
-      arguments.out,
-      num_timesteps=arguments.num_timesteps,
-      report=report,
-      compile_cache=not arguments.no_compile_cache,
-    )
+    if several:
+      done = population.resume_population(arguments.out, report=report, compile_cache=cached)
+    else:
+      done = training.resume(arguments.out, num_timesteps=arguments.num_timesteps, report=report, compile_cache=cached)
   finally:
     report.close()
   return 0 if done.finished else 130

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
   from varl.envs import toys
   from varl.envs.base import Environment, State
   from varl.envs.door import Report, check
+  from varl.envs.frozen import ChosenSkills, Latent
   from varl.envs.partial import Partial
   from varl.envs.tabular import Tabular
   from varl.envs.tasks import Tasks, with_skill
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
   from varl.envs.vector import TimeStep, VectorEnv, VectorState, observe, vectorize
 
 __all__ = [
+  "ChosenSkills",
   "Environment",
+  "Latent",
   "Partial",
   "Report",
   "State",
@@ -44,6 +47,7 @@ __all__ = [
 _LAZY = {
   "varl.envs.base": ("Environment", "State"),
   "varl.envs.door": ("Report", "check"),
+  "varl.envs.frozen": ("ChosenSkills", "Latent"),
   "varl.envs.partial": ("Partial",),
   "varl.envs.tabular": ("Tabular",),
   "varl.envs.tasks": ("Tasks", "with_skill"),

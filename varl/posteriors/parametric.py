@@ -9,7 +9,7 @@ import optax
 
 from varl import checks, losses, policies
 from varl.networks import Network
-from varl.policies import Head
+from varl.policies import Head, is_discrete
 from varl.step import POSTERIOR_STREAM, descend, entropy_metric, stream_key
 from varl.types import (
   VISIT,
@@ -247,4 +247,14 @@ def _policy(
   def log_prob(params: Params, obs: Observation, action: Array) -> Array:
     return head.log_prob(outputs_at(params, obs), action)
 
-  return {"particles": particles, "evaluate": evaluate, "act": act, "mode": mode, "log_prob": log_prob}
+  def by_noise(params: Params, obs: Observation, noise: Array) -> Array:
+    return head.transform(outputs_at(params, obs), noise[None])[0][0]
+
+  found: dict[str, Callable[..., Any]] = {
+    "particles": particles,
+    "evaluate": evaluate,
+    "act": act,
+    "mode": mode,
+    "log_prob": log_prob,
+  }
+  return found if is_discrete(head) else {**found, "by_noise": by_noise}

@@ -244,7 +244,7 @@ def _put_in_place(temporary: pathlib.Path, final: pathlib.Path) -> None:
   files.sync_directory(final.parent)
 
 
-def restore(directory: str | os.PathLike[str], example: Any) -> tuple[int, Any]:
+def restore(directory: str | os.PathLike[str], example: Any, *, at: int | None = None) -> tuple[int, Any]:
   """Reads the newest complete checkpoint that is undamaged.
 
   Every file is compared with the manifest's size and CRC-32 before Orbax sees it. A damaged checkpoint is named in a
@@ -254,6 +254,7 @@ def restore(directory: str | os.PathLike[str], example: Any) -> tuple[int, Any]:
     directory: where the checkpoints of the run are.
     example: a state of the same structure, shapes and dtypes: arrays, or `jax.ShapeDtypeStruct`s as from
       `jax.eval_shape`. An array, or a struct with a sharding, also says where the restored array is placed.
+    at: the step of the checkpoint that is wanted, and no other; None: any.
 
   Returns:
     `(step, state)`: `state` has the containers of `example` and, bit for bit, the values that were saved. Weak types do
@@ -270,7 +271,7 @@ def restore(directory: str | os.PathLike[str], example: Any) -> tuple[int, Any]:
   if not directory.is_dir():
     raise CheckpointError(f"no checkpoint: {directory} is no directory")
 
-  candidates = _candidates(directory)
+  candidates = [(step, path) for step, path in _candidates(directory) if at is None or step == at]
   damaged = []
   for step, path in candidates:
     try:

@@ -16,8 +16,9 @@ SCHEMA = 1
 FILE = "config.json"
 KEYWORDS = (
   "algorithm", "env", "seed", "backend", "out", "overwrite", "callback", "preset", "report", "compile_cache", "reward",
+  "seeds", "grid", "ranges", "draws", "search_seed", "chunk",
 )  # fmt: skip
-"""The arguments of `varl.train` beside fields of the Config and of Settings."""
+"""The arguments of `varl.train` and `varl.population` beside fields of the Config and of Settings."""
 
 
 class RunConfig(NamedTuple):

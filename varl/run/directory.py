@@ -21,6 +21,8 @@ from varl import files
 from varl.run import configure
 
 LOCK = ".lock"
+POPULATION = "population.json"
+"""Of a population: what `config.json` is of a run."""
 
 
 class Place(NamedTuple):
@@ -75,7 +77,7 @@ def judge(out: pathlib.Path, overwrite: bool) -> None:
     raise ValueError(f"{out} is {kind}, whose place a new run cannot take; choose a directory in it: {out / 'run'}")
   if out.is_dir() and not any(out.iterdir()):
     return
-  if not (out / configure.FILE).is_file():
+  if not any((out / name).is_file() for name in (configure.FILE, POPULATION)):
     raise ValueError(f"{out} exists and is no run; it is not overwritten")
   if not overwrite:
     raise ValueError(f"{out} exists already; choose another directory, resume it, or pass overwrite")

@@ -159,7 +159,7 @@ def run(
         report.advanced(steps(), parts[-1])
       if not parts:
         break
-      training = _merge(parts)
+      training = merge(parts)
       if done == goal:
         seconds = time.perf_counter() - begun
         training["training/sps"] = (done - before) * settings.steps_per_iteration / seconds
@@ -187,7 +187,7 @@ _COUNTS = ("training/updates", "training/episodes", "training/nan_resets")
 _OF_EPISODES = ("training/episode_reward", "training/avg_episode_length")
 
 
-def _merge(parts: list[Row]) -> Row:
+def merge(parts: list[Row]) -> Row:
   """The metrics of several calls as those of one: counts add up, means are weighted by what they are means of."""
   row: Row = {}
   for name in parts[0]:

@@ -70,11 +70,15 @@ class Policy:
     single = obs.ndim == 1
     choose = self.agent.act if self.stochastic else self.agent.mode
     raw, carry, _ = choose(self.params, carry, obs[None] if single else obs, key)
-    action = self.agent.execute(raw)
-    if self.bounds is not None:
-      low, high = (jnp.asarray(b) for b in self.bounds)
-      action = (low + high) / 2 + (high - low) / 2 * jnp.clip(action, -1.0, 1.0)
+    action = self.in_units(self.agent.execute(raw))
     return (action[0] if single else action), carry
+
+  def in_units(self, action: Array) -> Array:
+    """An executed action in the environment's own units."""
+    if self.bounds is None:
+      return action
+    low, high = (jnp.asarray(b) for b in self.bounds)
+    return (low + high) / 2 + (high - low) / 2 * jnp.clip(action, -1.0, 1.0)
 
 
 def save_policy(

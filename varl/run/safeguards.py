@@ -98,13 +98,14 @@ def check_finite(state: TrainerState, training: dict[str, Any], steps: int, out:
   bad = [
     k for k, v in training.items() if k.endswith("_loss") and not math.isfinite(v) and training["training/updates"]
   ]
-  if bad or not bool(_finite(state.agent.params)):
+  if bad or not bool(finite(state.agent.params)):
     what = f"{', '.join(bad)} turned non-finite" if bad else "a parameter turned non-finite"
     kept = "" if out is None else f"; metrics and the checkpoints before it are in {out}"
     raise Diverged(f"{what} before {steps:,} environment steps{kept}")
 
 
 @jax.jit
-def _finite(params: Params) -> jax.Array:
+def finite(params: Params) -> jax.Array:
+  """Whether all parameters are finite."""
   leaves = [jax.numpy.all(jax.numpy.isfinite(x)) for x in jax.tree.leaves(params)]
   return jax.numpy.all(jax.numpy.stack(leaves))

@@ -115,12 +115,12 @@ def train(
     envs.registry.check_name(env, backend)
   algorithm = agents.load(algorithm)
   run = configure.resolve(algorithm, env, backend=backend, seed=seed, preset=preset, reward=reward, **overrides)
-  team = _team(run)
+  team = team_of(run)
   path = None if out is None else directory.locate(out)
   if path is not None:  # now, before anything takes time, and once more where the place is taken
     team.lead(functools.partial(directory.judge, path, overwrite))
   made = envs.make(env, backend) if isinstance(env, str) else envs.make(env)
-  session = _session(run, algorithm, made, team, reward)
+  session = session_of(run, algorithm, made, team, reward)
   safeguards.check_learns(session.trainer)
   memory = safeguards.check_memory(session.trainer)
 
@@ -181,8 +181,8 @@ def resume(
     )
   if not saved_at and (path / "policy").exists():
     raise ValueError(f"the run in {path} has a policy, but its checkpoints are gone: it cannot go on")
-  team = _team(run)
-  session = _session(run, configure.algorithm_of(run, algorithm), configure.environment_of(run, env), team, reward)
+  team = team_of(run)
+  session = session_of(run, configure.algorithm_of(run, algorithm), configure.environment_of(run, env), team, reward)
   safeguards.check_learns(session.trainer)
   memory = safeguards.check_memory(session.trainer)
 
@@ -203,13 +203,14 @@ def resume(
     return _run(session, start, path, callback, report, where, memory)
 
 
-def _team(run: RunConfig) -> processes.Team:
+def team_of(run: RunConfig) -> processes.Team:
   """The processes that this run takes: all, where its devices are more than this one has."""
   devices.provide(run.settings.num_devices)
   return processes.team(run.settings.num_devices > jax.local_device_count())
 
 
-def _session(run: RunConfig, algorithm: Algorithm, env: Any, team: processes.Team, reward: Any) -> Session:
+def session_of(run: RunConfig, algorithm: Algorithm, env: Any, team: processes.Team, reward: Any) -> Session:
+  """What a run is made of; Raises as `train`."""
   sizes = spec(env)
   paid = configure.reward_of(run, sizes, reward)
   given = {} if paid is None else {"reward": paid}
@@ -253,7 +254,7 @@ def _run(
     report.message(message)
   with safeguards.interruptible() as signalled:
     end = epochs.run(session, start, out=out, callback=callback, report=report, signalled=signalled)
-    policy = _policy(session, end.state)
+    policy = policy_of(session, end.state)
     if out is not None:
       team.lead(functools.partial(_leave, session, policy, end.rows, out, report))
     report.finished(end.rows, out, end.finished)
@@ -262,7 +263,8 @@ def _run(
   return Run(policy, policy.params, end.rows, out, end.finished)
 
 
-def _policy(session: Session, state: TrainerState) -> Policy:
+def policy_of(session: Session, state: TrainerState) -> Policy:
+  """The policy of a run's state."""
   agent = session.algorithm.make(session.spec, session.run.config)
   bounds = action_bounds(session.env)
   own = jax.eval_shape(agent.init, jax.random.key(0)).params  # without those of a reward from elsewhere

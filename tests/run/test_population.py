@@ -1,0 +1,218 @@
+"""Populations: each member is the run alone, goes on after a kill, and nothing that cannot be mapped is taken."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import varl
+from varl import cli
+from varl.agents import sac
+from varl.envs import toys
+from varl.report import records
+from varl.run import checkpoint, members, population
+from varl.run.progress import Reporter
+
+FEW = {
+  "num_timesteps": 400, "num_envs": 4, "warm_up": 100, "batch_size": 8, "hidden": (8,), "eval_every": 100,
+  "episode_length": 20, "eval_episodes": 2, "preset": False, "replay_capacity": 400, "compile_cache": False,
+}  # fmt: skip
+GRID = {"learning_rate": [3e-4, 3e-3]}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+  out = tmp_path_factory.mktemp("swept") / "all"
+  return varl.population("sac", "point_mass", seeds=2, grid=GRID, out=out, **FEW)
+
+
+def test_a_member_is_the_run_alone(swept):
+  assert swept.finished
+  assert len(swept.members) == 4
+  for member in (swept.members[0], swept.members[3]):
+    alone = varl.train("sac", "point_mass", seed=member.seed, **FEW, **member.values)
+    names = alone.metrics[-1].keys() - {
+      name for name in alone.metrics[-1] if "walltime" in name or "per_second" in name
+    }
+    for one, two in zip(alone.metrics, member.metrics, strict=True):
+      for name in names - {"training/sps", "training/compile_time"}:
+        if name in one:
+          np.testing.assert_allclose(two[name], one[name], rtol=2e-3, atol=2e-3, err_msg=name)
+    obs = np.ones((3, 4), np.float32)
+    np.testing.assert_allclose(member.policy(obs), alone.policy(obs), atol=1e-3)
+
+
+def test_what_is_left_on_disk(swept):
+  best = swept.best()
+  assert members.last(best) == max(members.last(member) for member in swept.groups()[members.label(best.values)])
+  np.testing.assert_array_equal(varl.load_policy(swept.out)(np.ones(4)), best.policy(np.ones(4)))
+  assert (swept.out / "curve.png").stat().st_size > 5_000
+  for member in swept.members:
+    assert [row["env_steps"] for row in records.read(member.out)] == [0, 100, 200, 300, 400]
+    assert varl.evaluate(member.out, episodes=2)["eval/avg_episode_length"] == 20.0
+  assert swept.returns().shape == (4, 5)
+  assert "4 members, 2 settings" in repr(swept)
+  assert json.loads((swept.out / "population.json").read_text())["diverged"] == []
+
+
+def test_a_member_is_resumed_as_a_run(swept, tmp_path):
+  member = swept.members[1]
+  longer = varl.resume(member.out, num_timesteps=500, compile_cache=False)
+  assert [row["env_steps"] for row in longer.metrics] == [0, 100, 200, 300, 400, 500]
+
+
+class Killed(Exception):
+  """What stands for a kill."""
+
+
+class Killer(Reporter):
+  def __init__(self, steps):
+    self.steps = steps
+
+  def message(self, text):
+    if text.strip().startswith(f"{self.steps} steps"):
+      raise Killed
+
+
+def parameters(out):
+  agent = sac.make(varl.envs.spec(toys.PointMass()), sac.Config(hidden=(8,)))
+  del agent
+  return [leaf for leaf in jax.tree.leaves(varl.load_policy(out).params)]
+
+
+def test_it_goes_on_after_a_kill_bit_for_bit(tmp_path):
+  few = {**FEW, "checkpoint_every": 100}
+  whole = varl.population("sac", "point_mass", seeds=2, out=tmp_path / "whole", **few)
+  with pytest.raises(Killed):
+    varl.population("sac", "point_mass", seeds=2, out=tmp_path / "cut", report=Killer(300), **few)
+  first, second = (tmp_path / "cut" / "members" / name / "checkpoints" for name in ("0-seed0", "1-seed1"))
+  assert checkpoint.steps(first) == [100, 200]
+  # Killed between two members' checkpoints: one is ahead.
+  ahead = next(path for path in second.iterdir() if path.name.endswith("200"))
+  ahead.rename(second / "000000000200.tmp")
+  found = varl.resume_population(tmp_path / "cut", compile_cache=False)
+  assert found.finished
+  for one, two in zip(whole.members, found.members, strict=True):
+    assert [row["env_steps"] for row in records.read(two.out)] == [0, 100, 200, 300, 400]
+    np.testing.assert_array_equal(
+      [row["eval/episode_reward"] for row in one.metrics], [row["eval/episode_reward"] for row in two.metrics]
+    )
+    for a, b in zip(parameters(one.out), parameters(two.out), strict=True):
+      np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_population_is_returned_as_it_is(swept):
+  said = []
+
+  class Listener(Reporter):
+    def message(self, text):
+      said.append(text)
+
+  again = varl.resume_population(swept.out, report=Listener(), compile_cache=False)
+  assert not any("compiled" in text for text in said)
+  np.testing.assert_array_equal(again.returns()[0], swept.returns()[0])
+
+
+def test_chunks_and_ranges(tmp_path):
+  found = varl.population(
+    "sac", "point_mass", seeds=[3], ranges={"learning_rate": (1e-4, 1e-2), "tau": (0.0, 0.5)}, draws=3, chunk=2,
+    **{**FEW, "num_timesteps": 200},
+  )  # fmt: skip
+  assert [member.seed for member in found.members] == [3, 3, 3]
+  rates = [member.values["learning_rate"] for member in found.members]
+  assert len(set(rates)) == 3
+  assert all(1e-4 < rate < 1e-2 for rate in rates)
+  last = found.members[2]
+  alone = varl.train("sac", "point_mass", seed=3, **{**FEW, "num_timesteps": 200}, **last.values)
+  np.testing.assert_allclose(
+    last.metrics[-1]["eval/episode_reward"], alone.metrics[-1]["eval/episode_reward"], rtol=1e-4
+  )
+
+
+def test_one_that_diverges_leaves_the_others(tmp_path):
+  out = tmp_path / "lost"
+  found = varl.population(
+    "sac", "point_mass", seeds=1, grid={"learning_rate": [1e-3, 1e30]}, out=out, **{**FEW, "checkpoint_every": 100}
+  )
+  well, lost = found.members
+  assert (well.diverged, lost.diverged) == (False, True)
+  assert len(well.metrics) == 5 > len(lost.metrics)
+  assert found.best().name == well.name
+  assert np.isnan(found.returns()[1, -1])
+  assert json.loads((out / "population.json").read_text())["diverged"] == [lost.name]
+  assert not (lost.out / "policy").exists()
+  again = varl.resume_population(out, compile_cache=False)
+  assert [member.diverged for member in again.members] == [False, True]
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"grid": {"learnin_rate": [1.0]}}, "no field 'learnin_rate'.*learning_rate"),
+    ({"grid": {"critics": [1, 2]}}, "critics shapes the program"),
+    ({"grid": {"policy": [1.0]}}, "policy='tanh_gaussian' is no number"),
+    ({"grid": {"learning_rate": []}}, "learning_rate takes one or more numbers"),
+    ({"grid": {"learning_rate": [1e-3, 1e-3]}}, "a value twice"),
+    ({"grid": {"gamma": [0.9, 1.5]}}, r"gamma lies in \[0, 1"),
+    ({"ranges": {"gamma": (0.9, 0.99)}}, "random search needs ranges and how many draws"),
+    ({"draws": 3}, "random search needs ranges and how many draws"),
+    ({"ranges": {"gamma": (0.99, 0.9)}, "draws": 2}, "the lower one first"),
+    ({"ranges": {"gamma": (0.8, 0.9)}, "grid": {"gamma": [0.5]}, "draws": 2}, "gamma: in the grid and among"),
+    ({"seeds": 0}, "seeds are a count of at least 1"),
+    ({"seeds": [1, 1]}, "seeds are different"),
+    ({"seeds": [-1]}, "seed is a whole number"),
+    ({"chunk": 0}, "at least one member"),
+    ({"num_devices": 2}, "members are mapped over the devices"),
+  ],
+)
+def test_what_cannot_be_mapped_is_refused(arguments, message, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    varl.population("sac", "point_mass", out=tmp_path / "new", **{"seeds": 1, **FEW, **arguments})
+  assert not (tmp_path / "new").exists()
+
+
+def test_what_is_there_is_kept(swept):
+  with pytest.raises(ValueError, match="exists already"):
+    varl.population("sac", "point_mass", seeds=1, out=swept.out, **FEW)
+  with pytest.raises(ValueError, match="exists already"):
+    varl.train("sac", "point_mass", out=swept.out, **FEW)
+  with pytest.raises(ValueError, match="is no population"):
+    varl.resume_population(swept.members[0].out)
+
+
+@pytest.mark.parametrize(
+  ("tokens", "message"),
+  [
+    (["sweep"], "varl sweep needs an algorithm"),
+    (["sweep", "sac"], "varl sweep needs --env"),
+    (["sweep", "sac", "--env", "point_mass", "--grid", "learning-rate"], "--grid is FIELD=NUMBER"),
+    (["sweep", "sac", "--env", "point_mass", "--grid", "gamma=a,b"], "--grid is FIELD=NUMBER"),
+    (["sweep", "sac", "--env", "point_mass", "--grid", "gamma=1", "--grid", "gamma=2"], "names gamma twice"),
+    (["sweep", "sac", "--env", "point_mass", "--seeds", "0"], "--seeds"),
+    (["sweep", "sac", "--env", "point_mass", "--seed", "1"], "--seed"),
+    (["resume", "OUT", "--num-timesteps", "900"], "leave --num-timesteps out"),
+  ],
+)
+def test_the_command_line_says_what_is_wrong(tokens, message, swept, capsys):
+  assert cli.main([str(swept.out) if token == "OUT" else token for token in tokens]) == 2
+  error = capsys.readouterr().err
+  assert message in error
+  assert len(error.strip().splitlines()) == 1
+
+
+def test_the_command_line_sweeps(tmp_path, capsys):
+  out = tmp_path / "swept"
+  tokens = [
+    "sweep", "sac", "--env", "point_mass", "--seeds", "2", "--grid", "learning-rate=1e-3,3e-3", "--out", str(out),
+    "--num-timesteps", "200", "--num-envs", "4", "--warm-up", "100", "--batch-size", "8", "--hidden", "8",
+    "--eval-every", "100", "--episode-length", "20", "--eval-episodes", "2", "--replay-capacity", "200",
+    "--no-compile-cache", "--no-preset",
+  ]  # fmt: skip
+  assert cli.main(tokens) == 0
+  said = capsys.readouterr().out
+  assert "4 members, 4 at a time" in said
+  assert "learning_rate=0.003" in said
+  assert cli.main(["compare", *map(str, (out / "members").iterdir())]) == 0
+  assert cli.main(["sweep", "--help"]) == 0
+  assert population.Population.__name__ in repr(varl.Population)

@@ -1,0 +1,130 @@
+"""Environments that are acted in through a policy that learns no more: by its noise, or by its skills."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from varl.envs import base
+from varl.envs.base import Environment, State
+from varl.types import Array
+
+
+class Latent:
+  """An environment whose action is the noise of a frozen policy: a higher policy acts in its latent space.
+
+    s' ~ p(·|s, f_s(h)),    f_s: the policy's invertible map of noise h to actions
+
+  f_s covers all actions, so that nothing is lost to the higher policy; where the lower one has learned what is worth
+  doing, h ~ N(0, I) does it already. Any algorithm of continuous actions acts here: h is unbounded, `[d]`.
+
+  Args:
+    env: the environment that the lower policy was trained in, or another one of the same shape: its reward may differ.
+    policy: of `varl.load_policy`, whose agent says what noise does (`Agent.by_noise`).
+
+  Raises:
+    ValueError: a policy without such a map or with a memory, or of an environment of another shape.
+
+  Reference: Haarnoja et al. 2018, 1804.02808, section 4.2.
+  """
+
+  action_bounds = None
+  discrete = False
+
+  def __init__(self, env: Environment, policy: Any):
+    self.env, self.policy = env, policy
+    spec = policy.agent.spec
+    if policy.agent.by_noise is None:
+      raise ValueError("this policy is no map of noise to actions: train one with posteriors.direct, as sac's is")
+    _same(env, policy, observed=spec.observation_size)
+    self.observation_size, self.action_size = spec.observation_size, spec.action_size
+    self.context = base.context(env, spec.observation_size)
+    if limit := base.time_limit(env):
+      self.time_limit = limit
+
+  def reset(self, rng: Array) -> State:
+    """The environment's own."""
+    return _held(self.env.reset(rng))
+
+  def step(self, state: State, action: Array) -> State:
+    """The environment's own, by the action that the noise stands for."""
+    own: Any = state.data
+    agent = self.policy.agent
+    raw = agent.by_noise(self.policy.params, own.obs[None], action[None])[0]
+    return _held(self.env.step(own, self.policy.in_units(agent.execute(raw))))
+
+
+class ChosenSkills:
+  """An environment whose action is a skill of a frozen policy, which then acts for some steps.
+
+    s_{t+k} ~ the policy π(·|s, z) for k steps, r = Σ_i r_{t+i}
+
+  A step of this environment is k of the inner one's, fewer where its episode ends; its reward is their sum. Discount as
+  a step of k: γ here is γ^k there. The time limit is that of the inner environment, in its own steps.
+
+  Args:
+    env: the environment without skills.
+    policy: of `varl.load_policy`, trained with skills as its observation's last entries (`diayn`); it acts by its mode,
+      unless it was loaded to explore.
+    steps: k.
+
+  Raises:
+    ValueError: fewer than one step, a policy without skills or with a memory, or of an environment of another shape.
+  """
+
+  action_bounds = None
+  discrete = True
+
+  def __init__(self, env: Environment, policy: Any, steps: int = 10):
+    spec = policy.agent.spec
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+      raise ValueError(f"a skill acts for at least one step, got steps={steps!r}")
+    if spec.context < 2:
+      raise ValueError(f"the policy has no skills to choose from: its observations end with {spec.context} of context")
+    self.env, self.policy, self.steps = env, policy, steps
+    _same(env, policy, observed=spec.observation_size - spec.context)
+    self.observation_size, self.action_size = spec.observation_size - spec.context, spec.context
+    self.context = base.context(env, self.observation_size)
+    if limit := base.time_limit(env):
+      self.time_limit = -(-limit // steps)
+
+  def reset(self, rng: Array) -> State:
+    """The environment's own, and the stream of what the policy draws."""
+    own_key, stream = jax.random.split(jax.random.wrap_key_data(rng))
+    own = self.env.reset(jax.random.key_data(own_key))
+    return State(own.obs, own.reward, own.done, metrics=own.metrics, info=own.info, data=(own, stream))
+
+  def step(self, state: State, action: Array) -> State:
+    """Steps of the skill `action`, until the episode ends."""
+    own, stream = state.data
+    now, stream = jax.random.split(stream)
+    skill = jax.nn.one_hot(action, self.action_size, dtype=own.obs.dtype)
+
+    def one(carry: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], None]:
+      own, total = carry
+      act = self.policy(jnp.concatenate([own.obs, skill]), key)
+      following = self.env.step(own, act)
+      ended = own.done > 0
+      kept: Any = jax.tree.map(lambda old, new: jnp.where(ended, old, new), own, following)
+      return (kept, total + jnp.where(ended, 0.0, following.reward)), None
+
+    start = own.replace(done=jnp.zeros_like(own.done))
+    total = jnp.zeros_like(own.reward)
+    (own, total), _ = jax.lax.scan(one, (start, total), jax.random.split(now, self.steps))
+    return State(own.obs, total, own.done, metrics=own.metrics, info=own.info, data=(own, stream))
+
+
+def _held(own: Any) -> State:
+  return State(own.obs, own.reward, own.done, metrics=own.metrics, info=own.info, data=own)
+
+
+def _same(env: Environment, policy: Any, *, observed: int) -> None:
+  """Raises ValueError for a policy with a memory, or one of another environment."""
+  spec = policy.agent.spec
+  if jax.tree.leaves(policy.agent.carry(1)):
+    raise ValueError("a frozen policy acts from the observation alone; this one has a memory")
+  found = base.positive(env.observation_size, "observation_size"), base.action_size(env), base.is_discrete(env)
+  wanted = observed, spec.action_size, spec.discrete
+  if found != wanted:
+    names = "observations [{}], {} actions, discrete: {}"
+    raise ValueError(f"the policy is of {names.format(*wanted)}; the environment has {names.format(*found)}")

@@ -1,0 +1,206 @@
+"""The members of a population: which settings they have, how they are named, and how they are found again on disk."""
+
+import dataclasses
+import itertools
+import json
+import math
+import pathlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from varl import components, files
+from varl.checks import nearest, plain
+from varl.run import configure, directory, doctor
+from varl.run.configure import RunConfig
+from varl.run.export import Policy
+
+FILE, FOLDER, SCHEMA = directory.POPULATION, "members", 1
+
+
+class Member(NamedTuple):
+  """One run of a population.
+
+  Attributes:
+    name: its directory's.
+    seed: its own.
+    values: of the hyper-parameters that the population varies.
+    policy: what it learned.
+    metrics: its rows, as those of `varl.train`.
+    out: its directory; None where nothing was written.
+    diverged: whether it turned non-finite, after its last row.
+  """
+
+  name: str
+  seed: int
+  values: dict[str, float]
+  policy: Policy
+  metrics: list[dict[str, Any]]
+  out: pathlib.Path | None
+  diverged: bool
+
+  def __repr__(self) -> str:
+    """Without the arrays."""
+    return f"Member({self.name}, last return {last(self):,.2f})"
+
+
+def settings(
+  config: Any, grid: Mapping[str, Sequence[float]], ranges: Mapping[str, tuple[float, float]], draws: int, seed: int
+) -> list[dict[str, float]]:
+  """All combinations of the grid's values with each draw from the ranges.
+
+  Raises:
+    ValueError: a field that is none, shapes the program or is no number; no values; a range or a count out of range.
+  """
+  fields = {field.name for field in dataclasses.fields(config)}
+  fixed = components.structural(config)
+  for name in (*grid, *ranges):
+    if name not in fields:
+      raise ValueError(f"the hyper-parameters have no field {name!r}{nearest(name, fields)}")
+    if name in fixed:
+      raise ValueError(f"{name} shapes the program and cannot differ within one population: make one for each value")
+    value = getattr(config, name)
+    if isinstance(value, bool | str | tuple | list) or not isinstance(value, int | float | None):
+      raise ValueError(
+        f"{name}={value!r} is no number and cannot differ within one population: make one for each value"
+      )
+  twice = sorted(set(grid) & set(ranges))
+  if twice:
+    raise ValueError(f"{', '.join(twice)}: in the grid and among the ranges")
+  values = {name: _numbers(name, given) for name, given in grid.items()}
+  if bool(ranges) != bool(draws) or draws < 0:
+    raise ValueError(f"random search needs ranges and how many draws; got ranges of {sorted(ranges)}, {draws=}")
+  found = [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+  rng = np.random.default_rng(seed)
+  drawn = [{name: _draw(rng, name, ends) for name, ends in ranges.items()} for _ in range(draws)] or [{}]
+  return [{**own, **extra} for own in found for extra in drawn]
+
+
+def _numbers(name: str, given: Any) -> list[float]:
+  values = [given] if isinstance(given, int | float | str) else list(given)
+  if not values or not all(isinstance(plain(value), int | float) and not isinstance(value, bool) for value in values):
+    raise ValueError(f"{name} takes one or more numbers, got {given!r}")
+  found = [float(value) for value in values]
+  if len(set(found)) < len(found):
+    raise ValueError(f"{name} has a value twice: {found}")
+  return found
+
+
+def _draw(rng: np.random.Generator, name: str, ends: Any) -> float:
+  low, high = ends if isinstance(ends, tuple | list) and len(ends) == 2 else (math.nan, math.nan)
+  if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    raise ValueError(f"{name} is drawn between two numbers, the lower one first; got {ends!r}")
+  if low > 0:
+    return float(np.exp(rng.uniform(math.log(low), math.log(high))))
+  return float(rng.uniform(low, high))
+
+
+def runs(run: RunConfig, found: list[dict[str, float]], seeds: int | Sequence[int]) -> dict[str, RunConfig]:
+  """Each setting with each seed, by its name.
+
+  Raises:
+    ValueError: no seeds, one twice, or none; a setting whose values are out of range.
+  """
+  if isinstance(seeds, bool) or (isinstance(seeds, int) and seeds < 1):
+    raise ValueError(f"seeds are a count of at least 1, or a list of them, got {seeds!r}")
+  listed = list(range(seeds)) if isinstance(seeds, int) else [plain(seed, whole=True) for seed in seeds]
+  if not listed or len(set(listed)) < len(listed):
+    raise ValueError(f"seeds are different from one another, and at least one; got {listed}")
+  made: dict[str, RunConfig] = {}
+  digits = len(str(len(found) * len(listed) - 1))
+  for values in found:
+    for seed in listed:
+      if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is a whole number in [0, 2^32), got {seed!r}")
+      name = "-".join(filter(None, [f"{len(made):0{digits}d}", label(values), f"seed{seed}"]))
+      made[name] = run._replace(seed=seed, config=dataclasses.replace(run.config, **values))
+  return made
+
+
+def values_of(run: RunConfig, among: Mapping[str, RunConfig]) -> dict[str, float]:
+  """What of a member's Config differs within its population."""
+  configs = [other.config for other in among.values()]
+  names = [field.name for field in dataclasses.fields(run.config)]
+  return {
+    name: float(getattr(run.config, name))
+    for name in names
+    if name != "demonstrations" and any(getattr(other, name) != getattr(configs[0], name) for other in configs)
+  }
+
+
+def label(values: Mapping[str, float]) -> str:
+  """`"learning_rate=0.001,gamma=0.9"`; empty where nothing is varied."""
+  return ",".join(f"{name}={value:g}" for name, value in values.items())
+
+
+def groups(found: Iterable[Member]) -> dict[str, list[Member]]:
+  """Members by `label` of their values."""
+  result: dict[str, list[Member]] = {}
+  for member in found:
+    result.setdefault(label(member.values), []).append(member)
+  return result
+
+
+def last(member: Member) -> float:
+  """A member's last return; -∞ where it diverged or was never evaluated."""
+  value = -math.inf if member.diverged or not member.metrics else member.metrics[-1]["eval/episode_reward"]
+  return value if math.isfinite(value) else -math.inf
+
+
+def best(found: Mapping[str, list[Member]]) -> Member:
+  """Args and Raises as `Population.best`."""
+
+  def score(group: list[Member]) -> float:
+    return float(np.mean([last(member) for member in group]))
+
+  alive = [group for group in found.values() if any(last(member) > -math.inf for member in group)]
+  if not alive:
+    raise ValueError("every member diverged: there is no best one")
+  highest: list[Member] = max(alive, key=score)
+  return max(highest, key=last)
+
+
+def table(found: Mapping[str, list[Member]]) -> str:
+  """A line a setting: its last returns over seeds."""
+  width = max(len(name) for name in found)
+  lines = []
+  for name, group in found.items():
+    finite = [last(member) for member in group if last(member) > -math.inf]
+    mean = f"{np.mean(finite):12,.2f}" if finite else " " * 12
+    lost = f"   {len(group) - len(finite)} diverged" if len(finite) < len(group) else ""
+    lines.append(f"{name or 'all':<{width}}  mean return {mean}  {len(group)} seed{'s' * (len(group) > 1)}{lost}")
+  return "\n".join(lines)
+
+
+def write(out: pathlib.Path, found: Mapping[str, RunConfig]) -> None:
+  """`population.json`, and every member's directory with its `config.json`."""
+  for name, run in found.items():
+    (out / FOLDER / name).mkdir(parents=True)
+    configure.write(out / FOLDER / name, run, doctor.device_summary())
+  note(out, list(found), ())
+
+
+def note(out: pathlib.Path, names: Sequence[str], diverged: Collection[str]) -> None:
+  """Writes `population.json`: the members, and which of them diverged."""
+  body = {"schema": SCHEMA, "members": list(names), "diverged": sorted(diverged)}
+  files.write_atomically(out / FILE, (json.dumps(body, indent=2) + "\n").encode())
+
+
+def read(out: pathlib.Path, algorithm: Any = None) -> tuple[dict[str, RunConfig], set[str]]:
+  """The members of a population, by name, and the names of those that diverged.
+
+  Raises:
+    ValueError: `out` is none, or a member is no run.
+  """
+  path = out / FILE
+  try:
+    body = json.loads(path.read_text())
+    names, lost, schema = list(body["members"]), set(body["diverged"]), body["schema"]
+  except (FileNotFoundError, NotADirectoryError):
+    raise ValueError(f"{out} is no population: it has no {FILE}") from None
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f"{path} is damaged: {error}") from None
+  if schema != SCHEMA:
+    raise ValueError(f"{path} has schema {schema!r}, and this varl reads {SCHEMA}")
+  return {name: configure.read(out / FOLDER / name, algorithm) for name in names}, lost
