@@ -38,6 +38,7 @@ _MEMBERS = {
   "varl.run.population": ("Population", "population", "resume_population"),
   "varl.run.inspect": ("evaluate", "render", "rollout"),
   "varl.run.safeguards": ("Diverged",),
+  "varl.run.artifact": ("export",),
   "varl.run.export": ("Policy", "load_policy", "load_reward", "save_policy"),
 }
 _MODULES = (
@@ -102,6 +103,7 @@ __all__ = [
   "evaluator",
   "every",
   "exact",
+  "export",
   "joint",
   "load_policy",
   "load_reward",
@@ -162,6 +164,7 @@ if TYPE_CHECKING:
   from varl.loop.evaluate import evaluator
   from varl.loop.settings import Settings
   from varl.loop.trainer import Trainer, TrainerState, make_trainer
+  from varl.run.artifact import export
   from varl.run.epochs import StopTraining
   from varl.run.export import Policy, load_policy, load_reward, save_policy
   from varl.run.inspect import evaluate, render, rollout

@@ -19,7 +19,7 @@ def page() -> str:
   return "\n".join([
     "# Beside other implementations\n\nSpeed is a ratio within one run: both take turns on one machine. `experiments/peers/brax_trainers.py` says "
     "how Brax's own trainers run on current JAX. Not measured on GPU.\n",
-    throughput(), seconds(), ppo(), gail(), population(), update_cost(),
+    throughput(), seconds(), ppo(), gail(), population(), exported(), update_cost(),
   ])  # fmt: skip
 
 
@@ -167,6 +167,26 @@ def population() -> str:
     f"another takes {ratio['whole']:.2f} times as long as together, and its training {ratio['training']:.2f} times. A seed's returns together and alone differ by "
     f"{apart['first evaluation']:.2g} at most at the first evaluation after training began, and by {apart['last']:.2g} at the last.\n",
     table(["", "whole, s", "training, s"], rows),
+    shell(body["command"]),
+    f"{machine(body)}.\n",
+  ])  # fmt: skip
+
+
+def exported() -> str:
+  body = record("export.json")
+  rows = [
+    [
+      name,
+      f"{1e6 * each['seconds']:.0f}",
+      f"{each['largest_difference']:.1e}" if each["largest_difference"] is not None else "",
+    ]
+    for name, each in body["forms"].items()
+  ]
+  return "\n".join([
+    "## One action of an exported policy\n",
+    f"SAC's policy of halfcheetah's sizes with layers of {' and '.join(map(str, body['hidden']))}, untrained: median time of one action of one observation, and the "
+    "largest difference from the live policy over 1,000 observations. Each form runs in a process of its own.\n",
+    table(["form", "µs", "difference"], rows),
     shell(body["command"]),
     f"{machine(body)}.\n",
   ])  # fmt: skip

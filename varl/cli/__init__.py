@@ -1,4 +1,4 @@
-"""The command line: `varl train | sweep | resume | eval | rollout | render | plot | compare | list | presets |
+"""The command line: `varl train | sweep | resume | eval | rollout | render | export | plot | compare | list | presets |
 check-env | doctor`.
 
 Parsing comes first and imports nothing heavy: a mistyped name is answered at once.
@@ -23,6 +23,7 @@ SYNONYMS = {
   "eval": ("evaluate", "evaluation", "test", "score"),
   "rollout": ("collect", "demonstrate", "demonstrations", "demos", "sample", "generate"),
   "render": ("play", "show", "view", "watch", "visualize", "visualise", "video", "record", "enjoy"),
+  "export": ("save", "convert", "onnx", "deploy", "serve", "freeze"),
   "plot": ("curve", "curves", "draw", "graph", "chart"),
   "compare": ("comparison", "diff", "versus", "vs", "table", "stats"),
   "list": ("ls", "envs", "environments", "algorithms", "algos", "agents"),
@@ -115,6 +116,7 @@ _COMMANDS = {
   "eval": runs.evaluate,
   "rollout": runs.rollout,
   "render": runs.render,
+  "export": runs.export,
   "plot": comparisons.plot,
   "compare": comparisons.compare,
   "list": listings.listing,

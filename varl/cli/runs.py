@@ -1,4 +1,4 @@
-"""What is done with a run that is there: `varl eval`, `varl rollout` and `varl render`."""
+"""What is done with a run that is there: `varl eval`, `varl rollout`, `varl render` and `varl export`."""
 
 import pathlib
 
@@ -86,4 +86,39 @@ def render(tokens: list[str]) -> int:
 
   length, total = inspect.render(arguments.run, arguments.out, seed=arguments.seed, overwrite=arguments.overwrite)
   print(f"{arguments.out}: {length} steps, return {total:.2f}")
+  return 0
+
+
+def export(tokens: list[str]) -> int:
+  """`varl export`: a run's policy as one file."""
+  parser = command(
+    "export",
+    """  varl export runs/pendulum --out policy.jax
+  varl export runs/pendulum --out policy.onnx
+  varl export runs/pendulum --out policy.jax --stochastic""",
+    description="Write a run's policy as one file: a program that JAX alone runs (.jax), ONNX (.onnx, with the extra "
+    "varl[onnx]), or its arrays (.npz). It takes observations as the environment gives them and gives actions in its own "
+    "units.",
+  )
+  parser.add_argument("run", metavar="OUT", help="directory of the run")
+  parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")
+  parser.add_argument("--format", choices=["jax", "onnx", "npz"], help="of the file (default: by its ending)")
+  parser.add_argument("--overwrite", action="store_true", help="replace a file that has this name")
+  parser.add_argument("--stochastic", action="store_true", help="a policy that explores, and takes a key")
+  parser.add_argument("--batch", type=COUNT, metavar="N", help="rows, for policies that have to know how many")
+  arguments = parser.parse(tokens)
+  from varl.run import artifact
+
+  kind = artifact.check(arguments.out, arguments.format)
+  path = pathlib.Path(arguments.out)
+  if path.exists() and not arguments.overwrite:
+    raise ValueError(f"{path} exists already; choose another name, or pass --overwrite")
+  directory = pathlib.Path(arguments.run)
+  if not (directory / "policy").is_dir():  # of a run, or the best one of a population
+    run_directory(arguments.run)
+  try:
+    artifact.export(directory, path, format=kind, stochastic=arguments.stochastic, batch=arguments.batch)
+  except OSError as error:
+    raise ValueError(f"cannot write {path}: {error.strerror}") from None
+  print(f"{path}: {path.stat().st_size:,} bytes")
   return 0

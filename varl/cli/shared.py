@@ -18,6 +18,7 @@ HELP = {
   "eval": "evaluate a run's policy",
   "rollout": "write episodes of a run's policy as demonstrations",
   "render": "write an episode as an HTML page (Brax environments)",
+  "export": "write a run's policy as one file: a JAX program, ONNX or arrays",
   "plot": "draw curves of runs, seeds of one configuration together",
   "compare": "compare runs: scores over seeds with intervals, and which one beats which",
   "list": "list the algorithms and the environments",
