@@ -97,8 +97,8 @@ def export(tokens: list[str]) -> int:
   varl export runs/pendulum --out policy.onnx
   varl export runs/pendulum --out policy.jax --stochastic""",
     description="Write a run's policy as one file: a program that JAX alone runs (.jax), ONNX (.onnx, with the extra "
-    "varl[onnx]), or its arrays (.npz). It takes observations as the environment gives them and gives actions in its own "
-    "units.",
+    "varl[onnx]), or its arrays (.npz). It takes observations as the environment gives them and gives actions in its "
+    "own units.",
   )
   parser.add_argument("run", metavar="OUT", help="directory of the run")
   parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")

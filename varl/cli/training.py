@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from varl import agents
+from varl.cli import configs
 from varl.cli.shared import COUNT, SEED, add_cache, command, run_directory
 from varl.envs import registry
 from varl.flags import Parser, add_fields
 from varl.loop.settings import Settings
+from varl.run.watch import LOGS
 
 
 def _train_parser(
@@ -54,6 +56,14 @@ def _train_parser(
     parser.add_argument("--seed", type=SEED, default=0, metavar="N", help="of the run's key (default: 0)")
     parser.add_argument("--out", help="directory of the run (default: runs/ALGORITHM-ENV-seedN)")
   parser.add_argument("--overwrite", action="store_true", help="replace the run that OUT holds")
+  if not sweep:
+    parser.add_argument(
+      "--resume-if-possible", action="store_true", help="go on with the run that OUT holds, if it is this one"
+    )
+    parser.add_argument(
+      "--config", metavar="FILE", help="settings from a .toml file, or a run's config.json; flags win"
+    )
+    _add_watch(parser)
   parser.add_argument("--reward", metavar="RUN", help="pay the reward that this run has learned")
   parser.add_argument("--no-preset", action="store_true", help="start from the bare defaults")
   add_cache(parser)
@@ -68,12 +78,45 @@ _TRAIN_NOTE = f"""ALGORITHM is one of {", ".join(agents.names()[:8])},
 `varl train ALGORITHM --help` lists its hyper-parameters, too."""
 
 
+def _add_watch(parser: Parser) -> None:
+  """Adds the flags that say what a run does beside training."""
+  parser.add_argument("--log", choices=LOGS, default="tensorboard", help="where metrics go, too (default: tensorboard)")
+  parser.add_argument("--save-best", action="store_true", help="keep the policy of the highest return in OUT/best")
+  parser.add_argument("--stop-at", type=float, metavar="RETURN", help="end at an evaluation of this return")
+  parser.add_argument("--stop-after", metavar="TIME", help="end after a time, such as 90s, 30m or 8h; resume goes on")
+  parser.add_argument("--profile", metavar="DIR", help="trace one call of the trainer, for Perfetto")
+
+
+def _watched(own: argparse.Namespace) -> dict[str, Any]:
+  return {name: getattr(own, name) for name in ("log", "save_best", "stop_at", "stop_after", "profile")}
+
+
+STATUS = {"time": 124, "SIGTERM": 143, "SIGINT": 130, "return": 0}
+"""The exit status of a run that ended before its last step, by what ended it."""
+
+
+def _status(done: Any) -> int:
+  return 0 if done.finished else STATUS.get(done.stopped, 130)
+
+
 def _asked(tokens: list[str], verb: str) -> tuple[Any, argparse.Namespace, argparse.Namespace, dict[str, Any]] | None:
   """The algorithm, the flags of the command, all flags, and the fields among them; None where help was shown."""
   sweep = verb == "sweep"
   parser = _train_parser(sweep=sweep)
   algorithm, tokens = _take_algorithm(tokens, parser)
   own, _ = parser.parse_known_args(tokens)
+  written: dict[str, Any] = {}
+  if getattr(own, "config", None) is not None and not own.help:
+    written = configs.read(own.config)
+    algorithm = written.pop("algorithm", None) if algorithm is None else algorithm
+    written.pop("algorithm", None)
+    for name in ("env", "backend"):
+      found = written.pop(name, None)
+      if getattr(own, name) is None:
+        setattr(own, name, found)
+    seed = written.pop("seed", None)
+    if seed is not None and not any(token.split("=")[0] == "--seed" for token in tokens):
+      own.seed = seed
   if algorithm is None:
     if not own.help:
       raise ValueError(f"varl {verb} needs an algorithm: {', '.join(agents.names())}")
@@ -91,7 +134,7 @@ def _asked(tokens: list[str], verb: str) -> tuple[Any, argparse.Namespace, argpa
   config = found.config
   given = _train_parser(algorithm, config, sweep=sweep).parse(tokens)
   values = {name: getattr(given, name) for name in given.given if hasattr(config, name) or hasattr(Settings, name)}
-  return found, own, given, values
+  return found, own, given, {**written, **values}
 
 
 def sweep(tokens: list[str]) -> int:
@@ -153,12 +196,22 @@ def train(tokens: list[str]) -> int:
   if asked is None:
     return 0
   found, own, _, values = asked
-  from varl.run import training
+  from varl.run import configure, training
   from varl.run.progress import Console
 
   out = own.out or f"runs/{found.name}-{own.env}-seed{own.seed}".replace(":", ".")
   report = Console()
   try:
+    if own.resume_if_possible and (pathlib.Path(out) / "config.json").is_file():
+      wanted = configure.resolve(
+        found, own.env, seed=own.seed, backend=own.backend, preset=not own.no_preset, reward=own.reward, **values
+      )
+      configs.same(out, wanted)
+      steps = wanted.settings.num_timesteps
+      done = training.resume(
+        out, num_timesteps=steps, report=report, compile_cache=not own.no_compile_cache, **_watched(own)
+      )
+      return _status(done)
     done = training.train(
       found,
       own.env,
@@ -170,11 +223,12 @@ def train(tokens: list[str]) -> int:
       reward=own.reward,
       compile_cache=not own.no_compile_cache,
       report=report,
+      **_watched(own),
       **values,
     )
   finally:
     report.close()
-  return 0 if done.finished else 130
+  return _status(done)
 
 
 def _take_algorithm(tokens: Sequence[str], parser: Parser) -> tuple[str | None, list[str]]:
@@ -227,12 +281,17 @@ def resume(tokens: list[str]) -> int:
     "--num-timesteps", type=COUNT, metavar="N", help="environment steps in all (default: as the run was started with)"
   )
   add_cache(parser)
+  _add_watch(parser)
   arguments = parser.parse(tokens)
   several = (pathlib.Path(arguments.out) / "population.json").is_file()
   if not several:
     run_directory(arguments.out)
   elif arguments.num_timesteps is not None:
     raise ValueError("a population is resumed to the steps that it was started with: leave --num-timesteps out")
+  elif _watched(arguments) != _watched(parser.parse([arguments.out])):
+    raise ValueError(
+      "--log, --save-best, --stop-at, --stop-after and --profile are of single runs, not of a population"
+    )
   from varl.run import population, training
   from varl.run.progress import Console
 
@@ -243,7 +302,10 @@ def resume(tokens: list[str]) -> int:
     if several:
       done = population.resume_population(arguments.out, report=report, compile_cache=cached)
     else:
-      done = training.resume(arguments.out, num_timesteps=arguments.num_timesteps, report=report, compile_cache=cached)
+      steps = arguments.num_timesteps
+      done = training.resume(
+        arguments.out, num_timesteps=steps, report=report, compile_cache=cached, **_watched(arguments)
+      )
   finally:
     report.close()
-  return 0 if done.finished else 130
+  return _status(done)

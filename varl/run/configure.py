@@ -17,6 +17,7 @@ FILE = "config.json"
 KEYWORDS = (
   "algorithm", "env", "seed", "backend", "out", "overwrite", "callback", "preset", "report", "compile_cache", "reward",
   "seeds", "grid", "ranges", "draws", "search_seed", "chunk",
+  "log", "save_best", "stop_at", "stop_after", "profile",
 )  # fmt: skip
 """The arguments of `varl.train` and `varl.population` beside fields of the Config and of Settings."""
 

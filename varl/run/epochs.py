@@ -1,11 +1,12 @@
 """Epochs of the trainer on the host; between them evaluation, rows of metrics, checkpoints, and what may end a run."""
 
+import contextlib
 import functools
 import math
+import os
 import pathlib
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from varl.run import checkpoint, compiling, processes, safeguards
 from varl.run.configure import RunConfig
 from varl.run.loggers import MetricsWriter
 from varl.run.progress import Reporter
+from varl.run.watch import Watch
 from varl.types import Spec
 
 CHUNKS = 10
@@ -63,12 +65,14 @@ class End(NamedTuple):
     rows: all rows of metrics.
     finished: whether it did its last step.
     raised: what its callback raised.
+    stopped: what ended it before: "return", "time", "callback", or a signal's name; "" where nothing did.
   """
 
   state: TrainerState
   rows: list[Row]
   finished: bool
   raised: BaseException | None
+  stopped: str = ""
 
 
 def run(
@@ -78,7 +82,9 @@ def run(
   out: pathlib.Path | None,
   callback: Callable[[Row], object] | None,
   report: Reporter,
-  signalled: threading.Event,
+  signalled: safeguards.Signalled,
+  watch: Watch,
+  keep_best: Callable[[TrainerState], None],
 ) -> End:
   """Compiles, and trains to the last step, to a signal, or until the callback raises.
 
@@ -89,6 +95,8 @@ def run(
     callback: called with each row.
     report: hears of every stage.
     signalled: set by a signal.
+    watch: what ends it earlier, and what is kept.
+    keep_best: called with the state of an evaluation that is the highest so far, if `watch` asks for it.
 
   Raises:
     Diverged: parameters or losses turned non-finite; there is no checkpoint of that.
@@ -96,7 +104,7 @@ def run(
   """
   settings, trainer, team = session.run.settings, session.trainer, session.team
   total, grid = settings.iterations, settings.iterations_per_epoch
-  rows, raised = list(start.rows), list[BaseException]()
+  rows, raised, ended = list(start.rows), list[BaseException](), list[str]()
   done = 0 if start.saved is None else _iteration(start.saved["trainer"])
   if start.saved is not None and done == total:
     return End(start.saved["trainer"], rows, True, None)
@@ -120,7 +128,9 @@ def run(
     return elapsed_before + time.perf_counter() - started
 
   def stopping() -> bool:
-    return team.anywhere(signalled.is_set() or bool(raised))
+    if watch.stop_after is not None and time.perf_counter() - started > watch.stop_after and not ended:
+      ended.append("time")
+    return team.anywhere(signalled.is_set() or bool(raised) or bool(ended))
 
   def evaluated(training: Row) -> Row:
     begun = time.perf_counter()
@@ -129,6 +139,11 @@ def run(
     return row | {"eval/walltime": time.perf_counter() - begun, "training/walltime": walltime()}
 
   def tell(row: Row) -> None:
+    value = row["eval/episode_reward"]
+    if watch.save_best and value > max((old["eval/episode_reward"] for old in rows), default=-math.inf):
+      team.lead(lambda: keep_best(state))
+    if watch.stop_at is not None and value >= watch.stop_at and done < total:
+      ended.append("return")
     rows.append(row)
     report.row(row)
     try:
@@ -142,6 +157,7 @@ def run(
       checkpoint.save(out / "checkpoints", steps(), {"trainer": state, "walltime": walltime()})
     return done
 
+  calls = 0
   first = evaluated({"training/compile_time": compile_time}) if start.saved is None else None
   writer = team.lead(lambda: start.begin(first))
   try:
@@ -152,9 +168,10 @@ def run(
       before, parts, begun = done, list[Row](), time.perf_counter()
       while done < goal and not stopping():
         count = min(-(-grid // CHUNKS), goal - done)
-        state, metrics = programs.epoch(state, np.int32(count))
-        parts.append(jax.device_get(metrics))
-        done += count
+        with tracing(watch.profile if calls == 1 else None, report):
+          state, metrics = programs.epoch(state, np.int32(count))
+          parts.append(jax.device_get(metrics))
+        done, calls = done + count, calls + 1
         safeguards.assert_updates(trainer, done, count, parts[-1])
         report.advanced(steps(), parts[-1])
       if not parts:
@@ -176,7 +193,20 @@ def run(
   finally:
     if writer is not None:
       writer.close()
-  return End(state, rows, done == total, raised[0] if raised else None)
+  stopped = "" if done == total else signalled.name or next(iter(ended), "callback")
+  return End(state, rows, done == total, raised[0] if raised else None, stopped)
+
+
+@contextlib.contextmanager
+def tracing(directory: str | os.PathLike[str] | None, report: Reporter) -> Iterator[None]:
+  """Traces what is done within, and says where the trace is; None: nothing is."""
+  if directory is None:
+    yield
+    return
+  with jax.profiler.trace(os.fspath(directory), create_perfetto_trace=True):
+    yield
+  found = sorted(pathlib.Path(directory).rglob("perfetto_trace.json.gz"))
+  report.message(f"a trace of one call of the trainer: {found[-1] if found else directory} (ui.perfetto.dev opens it)")
 
 
 def _iteration(state: TrainerState) -> int:

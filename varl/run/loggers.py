@@ -1,15 +1,17 @@
 """The metrics of a run as it writes them: rows of `varl.report.records`, and TensorBoard events."""
 
 import csv
+import dataclasses
 import io
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from varl import files
 from varl.report import records
+from varl.run.configure import RunConfig
 
 TENSORBOARD = "tensorboard"
 
@@ -59,13 +61,14 @@ class MetricsWriter:
   Args:
     out: the run's directory; created where it does not exist.
     tensorboard: whether to write TensorBoard events too, below `out/tensorboard`.
+    logged: called with each row as well, of `(row)`, and with None at the end; None: nothing is.
 
   Raises:
     OSError: `out` cannot be written.
     ValueError: `out/metrics.jsonl` is there and has a line, not the last one, that is no row of metrics.
   """
 
-  def __init__(self, out: str | os.PathLike[str], *, tensorboard: bool = True):
+  def __init__(self, out: str | os.PathLike[str], *, tensorboard: bool = True, logged: Any = None):
     self._out = pathlib.Path(out)
     self._out.mkdir(parents=True, exist_ok=True)
     lines, complete = records.lines(self._out)
@@ -75,6 +78,7 @@ class MetricsWriter:
     self._csv: _Appender | None = None
     self._columns: list[str] = []
     self._events: Any = None
+    self._logged = logged
     try:
       if lines:
         self._rewrite_csv()
@@ -121,6 +125,8 @@ class MetricsWriter:
         if name != records.STEPS and math.isfinite(value):  # TensorBoard has no point to draw for the others
           self._events.add_scalar(name, value, plain[records.STEPS])
       self._events.flush()
+    if self._logged is not None:
+      self._logged(plain)
 
   def moved(self, out: str | os.PathLike[str]) -> None:
     """The directory has another name from here on; the files stay open."""
@@ -135,6 +141,9 @@ class MetricsWriter:
     if self._events is not None:
       self._events.close()
       self._events = None
+    if self._logged is not None:
+      self._logged(None)
+      self._logged = None
 
   def __enter__(self) -> "MetricsWriter":
     return self
@@ -152,3 +161,25 @@ class MetricsWriter:
     self._columns, content = records.table(records.read(self._out))
     files.write_atomically(self._out / records.CSV, content)
     self._csv = _Appender(self._out / records.CSV)
+
+
+def weights_and_biases(out: pathlib.Path, run: RunConfig) -> Callable[[Mapping[str, Any] | None], None]:
+  """What logs rows to Weights & Biases, as a run of the directory's name that goes on where one of it is there.
+
+  Its environment variables (`WANDB_PROJECT`, `WANDB_MODE=offline` and the others) say the rest; files of its own go to
+  its own directory.
+  """
+  import wandb
+
+  config = {"algorithm": run.algorithm, "env": run.env, "seed": run.seed, **dataclasses.asdict(run.settings)}
+  own = {key: value for key, value in dataclasses.asdict(run.config).items() if key != "demonstrations"}
+  project = os.environ.get("WANDB_PROJECT", "varl")
+  found = wandb.init(project=project, name=out.name, id=out.name, resume="allow", config={**config, **own})
+
+  def log(row: Mapping[str, Any] | None) -> None:
+    if row is None:
+      found.finish()
+    else:
+      found.log({key: value for key, value in row.items() if key != records.STEPS}, step=row[records.STEPS])
+
+  return log

@@ -55,10 +55,16 @@ def check_memory(trainer: Trainer) -> str | None:
   return f"replay: {size / 2**20:,.1f} MiB a device{known}"
 
 
+class Signalled(threading.Event):
+  """Set by a signal, whose name it has then."""
+
+  name: str = ""
+
+
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
+def interruptible() -> Iterator[Signalled]:
   """Turns the first Ctrl-C or SIGTERM into an event: the run stops between two calls of the trainer and is saved."""
-  event = threading.Event()
+  event = Signalled()
   if threading.current_thread() is not threading.main_thread():
     yield event
     return
@@ -66,6 +72,7 @@ def interruptible() -> Iterator[threading.Event]:
   def handle(number: int, frame: Any) -> None:
     if event.is_set():
       raise KeyboardInterrupt
+    event.name = signal.Signals(number).name
     event.set()
 
   before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

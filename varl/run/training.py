@@ -21,8 +21,9 @@ from varl.run import cache, checkpoint, configure, devices, directory, doctor, e
 from varl.run.configure import RunConfig
 from varl.run.epochs import Row, Session, Start
 from varl.run.export import Policy
-from varl.run.loggers import MetricsWriter
+from varl.run.loggers import MetricsWriter, weights_and_biases
 from varl.run.progress import Reporter, silent
+from varl.run.watch import Watch, watch
 from varl.types import Params
 
 
@@ -35,6 +36,7 @@ class Run(NamedTuple):
     metrics: a row an evaluation, `env_steps` in each.
     out: the run's directory, if it has one.
     finished: False where it was ended before its last step.
+    stopped: what ended it then: "return", "time", "callback", or a signal's name; else "".
   """
 
   policy: Policy
@@ -42,6 +44,7 @@ class Run(NamedTuple):
   metrics: list[Row]
   out: pathlib.Path | None
   finished: bool
+  stopped: str = ""
 
   def __repr__(self) -> str:
     """Without the arrays."""
@@ -68,6 +71,11 @@ def train(
   report: Reporter = silent,
   compile_cache: bool = True,
   reward: Any = None,
+  log: str = "tensorboard",
+  save_best: bool = False,
+  stop_at: float | None = None,
+  stop_after: float | str | None = None,
+  profile: str | os.PathLike[str] | None = None,
   **overrides: Any,
 ) -> Run:
   """Trains an algorithm on an environment.
@@ -102,6 +110,11 @@ def train(
       a cache configured, that one is used.
     reward: what is paid in place of the environment's reward: the directory of a run that learned one (`load_reward`),
       or a `varl.types.Reward`.
+    log: where rows go beside the record: "tensorboard", "wandb" or "csv" (nowhere).
+    save_best: whether `out/best` keeps the policy of the highest return so far.
+    stop_at: the return at which an evaluation ends the run.
+    stop_after: seconds, or a text such as "8h", after which the run ends as an interrupted one does.
+    profile: a directory for a trace of one call of the trainer.
     **overrides: fields of the algorithm's Config or of `Settings`.
 
   Raises:
@@ -119,6 +132,7 @@ def train(
   path = None if out is None else directory.locate(out)
   if path is not None:  # now, before anything takes time, and once more where the place is taken
     team.lead(functools.partial(directory.judge, path, overwrite))
+  seen = watch(path, log=log, save_best=save_best, stop_at=stop_at, stop_after=stop_after, profile=profile)
   made = envs.make(env, backend) if isinstance(env, str) else envs.make(env)
   session = session_of(run, algorithm, made, team, reward)
   safeguards.check_learns(session.trainer)
@@ -137,9 +151,9 @@ def train(
     place = team.lead(prepare)
 
     def begin(row: Row | None) -> MetricsWriter | None:
-      return None if place is None else _writer(place.prepared, row, place)
+      return None if place is None else _writer(place.prepared, session, seen, row, place)
 
-    return _run(session, Start(None, [], begin), path, callback, report, memory)
+    return _run(session, Start(None, [], begin), path, callback, report, seen, memory)
 
 
 def resume(
@@ -152,6 +166,11 @@ def resume(
   callback: Callable[[Row], object] | None = None,
   report: Reporter = silent,
   compile_cache: bool = True,
+  log: str = "tensorboard",
+  save_best: bool = False,
+  stop_at: float | None = None,
+  stop_after: float | str | None = None,
+  profile: str | os.PathLike[str] | None = None,
 ) -> Run:
   """Ends, or extends, a run from its last complete checkpoint; metrics are appended to the same files.
 
@@ -162,7 +181,7 @@ def resume(
     out: the run's directory.
     num_timesteps: environment steps in all; by default those it was started with.
     algorithm, env, reward: what the run was given as an object and not by a name.
-    callback, report, compile_cache: as in `train`.
+    callback, report, compile_cache, log, save_best, stop_at, stop_after, profile: as in `train`.
 
   Raises:
     ValueError: `out` is no run, has no readable checkpoint, or one of another algorithm or schema; it has done more
@@ -171,6 +190,7 @@ def resume(
   """
   path = directory.locate(out)
   run = configure.read(path, algorithm)
+  seen = watch(path, log=log, save_best=save_best, stop_at=stop_at, stop_after=stop_after, profile=profile)
   if num_timesteps is not None:
     run = run._replace(settings=dataclasses.replace(run.settings, num_timesteps=num_timesteps))
   rows, saved_at = records.read(path), checkpoint.steps(path / "checkpoints")
@@ -196,11 +216,11 @@ def resume(
     def begin(row: Row | None) -> MetricsWriter | None:
       records.truncate_after(path, step)
       configure.write(path, session.run, doctor.device_summary())
-      return _writer(path, row)
+      return _writer(path, session, seen, row)
 
     start = Start(saved, [row for row in rows if row[records.STEPS] <= step], begin)
     where = f"resuming at {step:,} environment steps" if saved else "no checkpoint was written: from the beginning"
-    return _run(session, start, path, callback, report, where, memory)
+    return _run(session, start, path, callback, report, seen, where, memory)
 
 
 def team_of(run: RunConfig) -> processes.Team:
@@ -223,9 +243,12 @@ def session_of(run: RunConfig, algorithm: Algorithm, env: Any, team: processes.T
   return Session(run, algorithm, env, sizes, make_trainer(env, agent, settings), team)
 
 
-def _writer(out: pathlib.Path, row: Row | None, place: directory.Place | None = None) -> MetricsWriter:
+def _writer(
+  out: pathlib.Path, session: Session, seen: Watch, row: Row | None, place: directory.Place | None = None
+) -> MetricsWriter:
   """What writes the rows of the run whose directory is `out`, its first row written; then the place is taken."""
-  writer = MetricsWriter(out)
+  logged = None if seen.log != "wandb" else weights_and_biases((out if place is None else place.out), session.run)
+  writer = MetricsWriter(out, tensorboard=seen.log == "tensorboard", logged=logged)
   try:
     if row is not None:
       writer.write(row)
@@ -244,6 +267,7 @@ def _run(
   out: pathlib.Path | None,
   callback: Callable[[Row], object] | None,
   report: Reporter,
+  seen: Watch,
   *messages: str | None,
 ) -> Run:
   """Trains, and leaves policy and curve."""
@@ -253,14 +277,22 @@ def _run(
   for message in filter(None, messages):
     report.message(message)
   with safeguards.interruptible() as signalled:
-    end = epochs.run(session, start, out=out, callback=callback, report=report, signalled=signalled)
+    end = epochs.run(
+      session, start, out=out, callback=callback, report=report, signalled=signalled, watch=seen,
+      keep_best=functools.partial(_keep_best, session, out),
+    )  # fmt: skip
     policy = policy_of(session, end.state)
     if out is not None:
       team.lead(functools.partial(_leave, session, policy, end.rows, out, report))
     report.finished(end.rows, out, end.finished)
   if end.raised is not None and not isinstance(end.raised, epochs.StopTraining):
     raise end.raised
-  return Run(policy, policy.params, end.rows, out, end.finished)
+  return Run(policy, policy.params, end.rows, out, end.finished, end.stopped)
+
+
+def _keep_best(session: Session, out: pathlib.Path | None, state: TrainerState) -> None:
+  if out is not None and out.exists():  # the run that begins has no place of its own before its first row
+    _save_policy(session, policy_of(session, state), out / "best")
 
 
 def policy_of(session: Session, state: TrainerState) -> Policy:
@@ -273,9 +305,14 @@ def policy_of(session: Session, state: TrainerState) -> Policy:
 
 
 def _leave(session: Session, policy: Policy, rows: list[Row], out: pathlib.Path, report: Reporter) -> None:
-  run, described = session.run, {"name": session.run.env, "backend": session.run.backend}
-  export.save_policy(out / "policy", policy, algorithm=session.algorithm, config=run.config, env=described)
+  run = session.run
+  _save_policy(session, policy, out / "policy")
   try:
     plots.curve(rows, out / "curve.png", title=f"{run.algorithm} on {run.env}")
   except ValueError as error:  # no finite return
     report.message(f"no curve: {error}")
+
+
+def _save_policy(session: Session, policy: Policy, place: pathlib.Path) -> None:
+  described = {"name": session.run.env, "backend": session.run.backend}
+  export.save_policy(place, policy, algorithm=session.algorithm, config=session.run.config, env=described)
