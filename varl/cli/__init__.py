@@ -1,5 +1,5 @@
-"""The command line: `varl train | sweep | resume | eval | rollout | render | export | plot | compare | list | presets |
-check-env | doctor`.
+"""The command line: `varl train | sweep | resume | eval | rollout | render | export | plot | compare | report | list |
+presets | check-env | doctor`.
 
 Parsing comes first and imports nothing heavy: a mistyped name is answered at once.
 """
@@ -26,6 +26,7 @@ SYNONYMS = {
   "export": ("save", "convert", "onnx", "deploy", "serve", "freeze"),
   "plot": ("curve", "curves", "draw", "graph", "chart"),
   "compare": ("comparison", "diff", "versus", "vs", "table", "stats"),
+  "report": ("page", "summary", "dashboard", "html"),
   "list": ("ls", "envs", "environments", "algorithms", "algos", "agents"),
   "presets": ("preset", "config", "configs", "settings", "defaults", "hyperparameters"),
   "doctor": ("info", "env", "diagnose", "devices", "versions"),
@@ -119,6 +120,7 @@ _COMMANDS = {
   "export": runs.export,
   "plot": comparisons.plot,
   "compare": comparisons.compare,
+  "report": comparisons.report,
   "list": listings.listing,
   "presets": listings.presets,
   "check-env": listings.check_env,

@@ -1,12 +1,13 @@
-"""What is done with several runs: `varl plot` and `varl compare`."""
+"""What runs are looked at with: `varl plot`, `varl compare` and `varl report`."""
 
 import json
 import pathlib
 
-from varl.cli.shared import command, run_directory
-from varl.flags import Parser
+from varl.cli.shared import SEED, command, run_directory
+from varl.flags import Parser, whole_number
 from varl.report import compare as scores
 from varl.report import plots
+from varl.report.render import check_path
 
 
 def plot(tokens: list[str]) -> int:
@@ -58,6 +59,34 @@ def compare(tokens: list[str]) -> int:
   groups = scores.group(_checked(arguments.runs))
   found = scores.compare(groups, metric=arguments.metric, score=arguments.score)
   print(json.dumps(found, indent=1) if arguments.json else scores.table(found))
+  return 0
+
+
+def report(tokens: list[str]) -> int:
+  """`varl report`: a run as one page."""
+  parser = command(
+    "report",
+    """  varl report runs/pendulum --out pendulum.html
+  varl report runs/pendulum --out pendulum.html --episodes 0""",
+    description="Write one self-contained HTML page of a run: curves, temperature, entropy, divergence, values against "
+    "realised return, speed, configuration.",
+  )
+  parser.add_argument("run", metavar="OUT", help="directory of the run")
+  parser.add_argument("--out", required=True, metavar="FILE.html", help="the page; another page of varl's is replaced")
+  parser.add_argument("--overwrite", action="store_true", help="replace any file that has the page's name")
+  parser.add_argument(
+    "--episodes", type=whole_number(0), default=8, metavar="N", help="acted for values against returns (default: 8)"
+  )
+  parser.add_argument("--seed", type=SEED, default=0, metavar="N", help="of these episodes' key (default: 0)")
+  arguments = parser.parse(tokens)
+  check_path(arguments.out, overwrite=arguments.overwrite, what="a report is")
+  run_directory(arguments.run)
+  from varl.run import inspect
+
+  path = inspect.report(
+    arguments.run, arguments.out, episodes=arguments.episodes, seed=arguments.seed, overwrite=arguments.overwrite
+  )
+  print(f"{path}: {path.stat().st_size:,} bytes")
   return 0
 
 

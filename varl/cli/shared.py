@@ -21,6 +21,7 @@ HELP = {
   "export": "write a run's policy as one file: a JAX program, ONNX or arrays",
   "plot": "draw curves of runs, seeds of one configuration together",
   "compare": "compare runs: scores over seeds with intervals, and which one beats which",
+  "report": "write a run as one page: curves, inference, values, configuration",
   "list": "list the algorithms and the environments",
   "presets": "show the tuned settings",
   "check-env": "look at every contract of an environment, by tracing and by running it",

@@ -13,7 +13,8 @@ from typing import Any
 
 from varl import files
 
-_GENERATOR = '<meta name="generator" content="varl">'
+GENERATOR = '<meta name="generator" content="varl">'
+"""What says of a page that varl wrote it."""
 _VENDORED = {
   "three": "three.module.min.js",
   "three/addons/controls/OrbitControls.js": "OrbitControls.js",
@@ -88,12 +89,15 @@ def episode(
   return [first, *kept], float(np.sum(rewards[:length]))
 
 
-def check_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
+def check_path(
+  path: str | os.PathLike[str], *, overwrite: bool = False, what: str = "an episode is rendered as"
+) -> pathlib.Path:
   """Checks that a page can be written, and that it takes the place of nothing but a page.
 
   Args:
     path: the file.
     overwrite: whether any file may be replaced, and not only a page that varl wrote.
+    what: the beginning of the message.
 
   Returns:
     The path.
@@ -103,10 +107,7 @@ def check_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> path
   """
   path = pathlib.Path(path)
   if path.suffix.lower() not in (".html", ".htm"):
-    raise ValueError(
-      f"an episode is rendered as an HTML page, named FILE.html, got {str(path)!r}; the page plays in any browser, "
-      "offline, and its menu saves pictures"
-    )
+    raise ValueError(f"{what} an HTML page, named FILE.html, got {str(path)!r}; any browser shows it, offline")
   if path.is_dir():
     raise ValueError(f"{path} is a directory")
   above = next(parent for parent in path.absolute().parents if parent.exists())
@@ -114,7 +115,7 @@ def check_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> path
     raise ValueError(f"{path} cannot be written: {above} is no directory")
   if path.exists() and not overwrite:
     with open(path, encoding="utf-8", errors="replace") as file:
-      if _GENERATOR not in file.read(1000):
+      if GENERATOR not in file.read(1000):
         raise ValueError(f"{path} exists and is no page of varl's; overwrite (--overwrite) replaces it")
   return path
 

@@ -184,8 +184,7 @@ def _load(path: str | os.PathLike[str], algorithm: Any, stochastic: bool) -> tup
   made = agents.of_record(description["algorithm"], description.get("source", ""), is_object=is_object, given=algorithm)
   spec = Spec(**description["spec"])
   config = agents.config_from(made, description["config"])
-  if hasattr(config, "demonstrations"):
-    config = dataclasses.replace(config, demonstrations=demonstrations.stand_in(spec), episodes=0, subsample=1)
+  config = config_of(config, spec)
   agent = made.make(spec, config)
   if agent.spec != spec:
     raise ValueError(f"{directory} holds a policy for {spec}, but the agent is built for {agent.spec}")
@@ -201,3 +200,10 @@ def _load(path: str | os.PathLike[str], algorithm: Any, stochastic: bool) -> tup
   bounds = description["action_bounds"]
   policy = Policy(agent, jax.tree.map(jnp.asarray, params), None if bounds is None else tuple(bounds), stochastic)
   return policy, made, config
+
+
+def config_of(config: Any, spec: Spec) -> Any:
+  """The Config of an agent that acts and learns no more: whose demonstrations need not be there."""
+  if not hasattr(config, "demonstrations"):
+    return config
+  return dataclasses.replace(config, demonstrations=demonstrations.stand_in(spec), episodes=0, subsample=1)

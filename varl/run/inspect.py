@@ -1,12 +1,19 @@
-"""What a run's policy does: evaluated, or rendered as a page."""
+"""What a run's policy does: evaluated, rendered as a page, or reported with all that its run recorded."""
 
+import dataclasses
+import json
 import os
+import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from varl.demonstrations import Demonstrations
+from varl.design import scaled
 from varl.loop.evaluate import collect, evaluator
+from varl.report import page, records
 from varl.report import render as pages
 from varl.run import configure, export
 
@@ -123,3 +130,93 @@ def render(
   title = f"{run.algorithm} on {run.env}: {len(states) - 1} steps, return {total:.2f}"
   pages.page(made, states, path, title=title, overwrite=overwrite)
   return len(states) - 1, total
+
+
+def report(
+  out: str | os.PathLike[str],
+  path: str | os.PathLike[str],
+  *,
+  algorithm: Any = None,
+  env: Any = None,
+  episodes: int = 8,
+  seed: int = 0,
+  overwrite: bool = False,
+) -> pathlib.Path:
+  """Writes one self-contained page of a run: its curves, what inference did, its values, its configuration.
+
+  Where the run has a policy and values of actions, some episodes are acted, and what the value says of each step is
+  drawn against the discounted reward that came: without the price of divergence, which a regularised value takes off,
+  and with the value itself where a time limit cut the episode.
+
+  Args:
+    out: the run's directory.
+    path: the page to write, FILE.html.
+    algorithm, env: the algorithm and the environment, where the run was given an object and not a name.
+    episodes: how many are acted; 0: none, and the environment is not needed.
+    seed: of their key.
+    overwrite: whether `path` may replace any file, and not only a page that varl wrote.
+
+  Raises:
+    ValueError: `path` is no name for a page or another file's; `out` is no run, or has no row of metrics yet.
+  """
+  path = pages.check_path(path, overwrite=overwrite, what="a report is")
+  run = configure.read(out, algorithm)
+  rows = records.read(out)
+  if not rows:
+    raise ValueError(f"the run in {out} has no row of metrics yet")
+  body = json.loads((pathlib.Path(out) / configure.FILE).read_text())
+  returns = [row["eval/episode_reward"] for row in rows]
+  facts = {
+    "last return": f"{returns[-1]:,.2f}",
+    "best return": f"{max(returns):,.2f}",
+    "environment steps": f"{rows[-1][records.STEPS]:,}",
+    "minutes": f"{rows[-1].get('training/walltime', float('nan')) / 60:,.1f}",
+    "seed": str(run.seed),
+    "evaluations": str(len(rows)),
+  }
+  tables = {
+    "Hyper-parameters": dataclasses.asdict(run.config),
+    "Settings of the loop": dataclasses.asdict(run.settings),
+    "Machine and versions": {
+      name: value for name, value in body.items() if name not in (*run._fields, "config", "settings", "schema")
+    },
+    "Last row of metrics": {name: f"{value:.6g}" for name, value in rows[-1].items()},
+  }
+  content = page.page(
+    rows,
+    title=f"{run.algorithm} on {run.env}, seed {run.seed}",
+    facts=facts,
+    tables=tables,
+    returns=_returns(out, run, algorithm, env, episodes, seed) if episodes else None,
+  )
+  return page.write(path, content, overwrite=overwrite)
+
+
+def _returns(
+  out: str | os.PathLike[str], run: configure.RunConfig, algorithm: Any, env: Any, episodes: int, seed: int
+) -> tuple[Any, Any] | None:
+  """Discounted scaled reward from each step of some episodes on, and Q there; None where no value says it."""
+  found = configure.algorithm_of(run, algorithm)
+  gamma, scale = getattr(run.config, "gamma", None), getattr(run.config, "reward_scale", None)
+  if found.design is None or gamma is None or scale is None or not (pathlib.Path(out) / "policy").is_dir():
+    return None
+  policy = export.load_policy(out, algorithm=algorithm)
+  design = found.design(policy.agent.spec, export.config_of(run.config, policy.agent.spec))
+  if design.value.backup is None or design.reward is not None or jax.tree.leaves(policy.agent.carry(1)):
+    return None
+  made = configure.environment_of(run, env)
+  rows = collect(
+    made, policy.agent, policy.params, jax.random.key(seed), episodes=episodes,
+    episode_length=run.settings.episode_length, action_repeat=run.settings.action_repeat, stochastic=True,
+  )  # fmt: skip
+  value = jax.jit(lambda obs, action: design.value.q(policy.params, scaled(policy.params, obs), action[None])[0])
+  expected = np.asarray(value(jnp.asarray(rows.obs), jnp.asarray(rows.raw_action)))
+  realised, after = np.zeros(len(expected)), 0.0
+  for at in reversed(range(len(expected))):
+    last = at + 1 == len(expected) or rows.episode[at + 1] != rows.episode[at]
+    if last:  # of an episode that a limit cut, the value of the step itself stands for what would have come
+      realised[at] = scale * rows.reward[at] if rows.discount[at] == 0 else expected[at]
+    else:
+      realised[at] = scale * rows.reward[at] + gamma * after
+    after = realised[at]
+  return realised, expected
