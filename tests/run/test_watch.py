@@ -213,6 +213,7 @@ def test_a_file_that_is_wrong_is_refused(text, message, tmp_path, capsys):
     ({"stop_after": "soon"}, "seconds above 0, or a number with s, m, h or d"),
     ({"stop_after": -1}, "seconds above 0"),
     ({"profile": __file__}, "is a file"),
+    ({"report": False}, "report hears of a run's stages.*started.*; got False"),
   ],
 )
 def test_what_cannot_be_done_is_refused(given, message):

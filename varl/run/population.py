@@ -13,7 +13,7 @@ from varl.run import cache, checkpoint, configure, directory, members
 from varl.run import devices as cpu
 from varl.run.crew import Crew
 from varl.run.members import Member
-from varl.run.progress import Reporter, silent
+from varl.run.progress import Reporter, check, silent
 
 
 class Population(NamedTuple):
@@ -110,6 +110,7 @@ def population(
   """
   if num_timesteps is not None:
     overrides["num_timesteps"] = num_timesteps
+  check(report)
   if isinstance(env, str):
     envs.registry.check_name(env, backend)
   algorithm = agents.load(algorithm)
@@ -158,6 +159,7 @@ def resume_population(
   Raises:
     ValueError: `out` is no population, or as `varl.resume` of one of its members.
   """
+  check(report)
   path = directory.locate(out)
   runs, lost = members.read(path, algorithm)
   first = next(iter(runs.values()))

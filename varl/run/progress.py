@@ -36,6 +36,22 @@ class Reporter:
 silent = Reporter()
 
 
+def check(report: Any) -> Reporter:
+  """A reporter.
+
+  Raises:
+    ValueError: it is none.
+  """
+  missing = [name for name in vars(Reporter) if not name.startswith("_") and not callable(getattr(report, name, None))]
+  if missing:
+    raise ValueError(
+      f"report hears of a run's stages: varl.run.progress.Console(), .silent, or an object of your own with "
+      f"{', '.join(missing)}; got {report!r}"
+    )
+  found: Reporter = report
+  return found
+
+
 PLAIN_SECONDS = 10.0
 """How often a line says that compiling goes on, where there is no terminal on which a clock could run."""
 

@@ -22,7 +22,7 @@ from varl.run.configure import RunConfig
 from varl.run.epochs import Row, Session, Start
 from varl.run.export import Policy
 from varl.run.loggers import MetricsWriter, weights_and_biases
-from varl.run.progress import Reporter, silent
+from varl.run.progress import Reporter, check, silent
 from varl.run.watch import Watch, watch
 from varl.types import Params
 
@@ -124,6 +124,7 @@ def train(
   """
   if num_timesteps is not None:
     overrides["num_timesteps"] = num_timesteps
+  check(report)
   if isinstance(env, str):
     envs.registry.check_name(env, backend)
   algorithm = agents.load(algorithm)
@@ -188,6 +189,7 @@ def resume(
       than `num_timesteps` already; or another process writes it. Nothing is changed then.
     Diverged: as in `train`.
   """
+  check(report)
   path = directory.locate(out)
   run = configure.read(path, algorithm)
   seen = watch(path, log=log, save_best=save_best, stop_at=stop_at, stop_after=stop_after, profile=profile)
