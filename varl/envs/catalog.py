@@ -10,6 +10,7 @@ BACKENDS = ("generalized", "spring", "positional", "mjx")
 """Brax's physics backends."""
 
 GYMNAX = "gymnax:"
+GYMNASIUM = "gymnasium:"
 """What the name of an environment of gymnax's begins with."""
 
 RESETS = ("pool", "fresh", "cached")
@@ -93,6 +94,8 @@ def missing(name: str) -> str:
   source = CATALOG[name].source if name in CATALOG else name
   if source.startswith(GYMNAX) and importlib.util.find_spec("gymnax") is None:
     return "needs gymnax: pip install 'varl[gymnax]'"
+  if source.startswith(GYMNASIUM) and importlib.util.find_spec("gymnasium") is None:
+    return "needs Gymnasium: pip install 'varl[gymnasium]'"
   return ""
 
 

@@ -80,7 +80,8 @@ def _way_out(env: Any) -> str:
   if _offers(env, "action_space") and _offers(env, "observation_space"):
     return (
       "environments with Gymnasium's interface are not functions of JAX, so that varl cannot compile them: use a JAX "
-      'version ("gymnax:ID", one of Brax\'s), or write reset(rng) and step(state, action) with jax.numpy'
+      'version ("gymnax:ID", one of Brax\'s), write reset(rng) and step(state, action) with jax.numpy, or let it step '
+      'on the host, as "gymnasium:ID" or varl.envs.gymnasium.Gymnasium(factory)'
     )
   if _offers(env, "action_spec") and _offers(env, "observation_spec"):
     return (

@@ -45,7 +45,8 @@ def register(name: str, factory: Callable[..., "Environment"], *, overwrite: boo
 def check_name(name: str, backend: str | None = None) -> None:
   """Checks what `make` was asked for before anything heavy is imported.
 
-  A registered name, "gymnax:..." and "package.module:factory" pass with any backend: who makes them judges it.
+  A registered name, "gymnax:...", "gymnasium:..." and "package.module:factory" pass with any backend: who makes them
+  judges it.
 
   Raises:
     ValueError: as `varl.envs.catalog.check_name`, with the registered names among those offered.
@@ -65,8 +66,8 @@ def make(env: "str | Environment", backend: str | None = None, **kwargs: Any) ->
   """An environment, checked.
 
   Args:
-    env: a name of `names()`; or "gymnax:" and the name of any environment of gymnax's; or "package.module:factory",
-      imported and called; or an environment, returned as it is.
+    env: a name of `names()`; or "gymnax:" or "gymnasium:" and the name of any environment of theirs; or
+      "package.module:factory", imported and called; or an environment, returned as it is.
     backend: Brax's physics backend; None for the environment's own default, which is "generalized" for all of Brax's.
     **kwargs: for the environment's constructor or factory.
 
@@ -106,6 +107,10 @@ def build(env: "str | Environment", backend: str | None = None, **kwargs: Any) -
 
 def _named(name: str, backend: str | None, kwargs: dict[str, Any]) -> "Environment":
   """The environment of a name that passes `check_name`."""
+  if name.startswith(catalog.GYMNASIUM):
+    if backend is not None:
+      raise ValueError(f"{name} has no physics backend to choose; got backend {backend!r}")
+    return importlib.import_module("varl.envs.gymnasium").make(name.removeprefix(catalog.GYMNASIUM), **kwargs)
   if name in _FACTORIES or (":" in name and not name.startswith(catalog.GYMNAX)):
     return _call(name, kwargs if backend is None else {"backend": backend, **kwargs})
   entry = catalog.CATALOG.get(name)

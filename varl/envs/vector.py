@@ -147,7 +147,11 @@ def vectorize(
 
   traced = trace(env, reset)
   episode_length = base.episode_length(env, episode_length)
-  to_range = _scaling(env)
+  on_host: Any = getattr(env, "vectorized", None)
+  if on_host is not None:  # of environments that are no functions of JAX
+    made: VectorEnv = on_host(num_envs, episode_length=episode_length, action_repeat=action_repeat, spec=traced.spec)
+    return made
+  to_range = scaling(env)
 
   def canonical(states: Any) -> Any:
     # Brax's reset and step disagree about weak types, and what a jitted step returns would make it compile again.
@@ -257,7 +261,7 @@ def stand_ins(fine: Array) -> Array:
   return jnp.where(fine | ~fine.any(), rows, others)
 
 
-def _scaling(env: base.Environment) -> Callable[[Array], Array]:
+def scaling(env: base.Environment) -> Callable[[Array], Array]:
   """From actions in the executed space to what `env` takes, in the dtype that `trace` traces it with."""
   bounds = base.action_bounds(env)
   if base.is_discrete(env):

@@ -106,6 +106,10 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     on_cpu = jax.default_backend() == "cpu"
     hint = "; before JAX starts, varl.run.devices.provide divides a CPU over its cores" * on_cpu
     raise ValueError(f"num_devices={devices}, but JAX sees {jax.device_count()} ({jax.default_backend()}){hint}")
+  if devices > 1 and hasattr(env, "vectorized"):
+    raise ValueError(
+      f"the environment steps on the host, which has no devices to divide it over: num_devices={devices}"
+    )
   if agent.side_batch % devices:
     raise ValueError(
       f"the agent's side batch is divided over the devices, but {agent.side_batch} is not divisible by "

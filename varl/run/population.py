@@ -128,6 +128,8 @@ def population(
     directory.judge(path, overwrite)
   cpu.provide(min(len(runs), cpu.cores()))
   made = envs.make(env, backend) if isinstance(env, str) else envs.make(env)
+  if hasattr(made, "vectorized"):
+    raise ValueError(f"{run.env} steps on the host, and members of a population would share its states there")
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(cache.persistent(compile_cache))
