@@ -11,6 +11,7 @@ BACKENDS = ("generalized", "spring", "positional", "mjx")
 
 GYMNAX = "gymnax:"
 GYMNASIUM = "gymnasium:"
+PLAYGROUND = "playground:"
 """What the name of an environment of gymnax's begins with."""
 
 RESETS = ("pool", "fresh", "cached")
@@ -96,6 +97,8 @@ def missing(name: str) -> str:
     return "needs gymnax: pip install 'varl[gymnax]'"
   if source.startswith(GYMNASIUM) and importlib.util.find_spec("gymnasium") is None:
     return "needs Gymnasium: pip install 'varl[gymnasium]'"
+  if source.startswith(PLAYGROUND) and importlib.util.find_spec("mujoco_playground") is None:
+    return "needs MuJoCo Playground: pip install 'varl[playground]'"
   return ""
 
 

@@ -45,8 +45,8 @@ def register(name: str, factory: Callable[..., "Environment"], *, overwrite: boo
 def check_name(name: str, backend: str | None = None) -> None:
   """Checks what `make` was asked for before anything heavy is imported.
 
-  A registered name, "gymnax:...", "gymnasium:..." and "package.module:factory" pass with any backend: who makes them
-  judges it.
+  A registered name, "gymnax:...", "playground:...", "gymnasium:..." and "package.module:factory" pass with any backend:
+  who makes them judges it.
 
   Raises:
     ValueError: as `varl.envs.catalog.check_name`, with the registered names among those offered.
@@ -66,7 +66,7 @@ def make(env: "str | Environment", backend: str | None = None, **kwargs: Any) ->
   """An environment, checked.
 
   Args:
-    env: a name of `names()`; or "gymnax:" or "gymnasium:" and the name of any environment of theirs; or
+    env: a name of `names()`; or "gymnax:", "playground:" or "gymnasium:" and the name of any environment of theirs; or
       "package.module:factory", imported and called; or an environment, returned as it is.
     backend: Brax's physics backend; None for the environment's own default, which is "generalized" for all of Brax's.
     **kwargs: for the environment's constructor or factory.
@@ -111,6 +111,10 @@ def _named(name: str, backend: str | None, kwargs: dict[str, Any]) -> "Environme
     if backend is not None:
       raise ValueError(f"{name} has no physics backend to choose; got backend {backend!r}")
     return importlib.import_module("varl.envs.gymnasium").make(name.removeprefix(catalog.GYMNASIUM), **kwargs)
+  if name.startswith(catalog.PLAYGROUND):
+    return importlib.import_module("varl.envs.playground").make(
+      name.removeprefix(catalog.PLAYGROUND), backend, **kwargs
+    )
   if name in _FACTORIES or (":" in name and not name.startswith(catalog.GYMNAX)):
     return _call(name, kwargs if backend is None else {"backend": backend, **kwargs})
   entry = catalog.CATALOG.get(name)
