@@ -263,5 +263,7 @@ def test_an_unknown_setting_offers_the_configs_own():
 def test_the_arguments_of_train_are_known_by_name():
   import inspect
 
-  parameters = inspect.signature(varl.train).parameters.values()
+  parameters = [
+    parameter for call in (varl.train, varl.population) for parameter in inspect.signature(call).parameters.values()
+  ]
   assert {p.name for p in parameters if p.kind != p.VAR_KEYWORD} - {"num_timesteps"} == set(configure.KEYWORDS)

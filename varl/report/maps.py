@@ -110,7 +110,7 @@ def plane(
 
   def points(count: int) -> Any:
     sides = [np.linspace(a, b, count) for a, b in zip(first, last, strict=True)]
-    return np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2).astype(np.float32)
+    return np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
 
   values = np.asarray(of(points(resolution)), float)
   if values.shape != (resolution**2,):
