@@ -39,6 +39,7 @@ def test_the_best_policy_is_kept(tmp_path):
   varl.train("sac", "point_mass", out=out, save_best=True, callback=look, **FEW)
   returns = [value for value, _ in seen.values()]
   written = [time for _, time in seen.values()]
+  assert written[0] > 0
   for index in range(1, len(returns)):
     better = returns[index] > max(returns[:index])
     assert (written[index] > written[index - 1]) == better

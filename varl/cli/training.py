@@ -91,6 +91,14 @@ def _watched(own: argparse.Namespace) -> dict[str, Any]:
   return {name: getattr(own, name) for name in ("log", "save_best", "stop_at", "stop_after", "profile")}
 
 
+def _shared(own: argparse.Namespace) -> dict[str, Any]:
+  """What a run and a population take alike."""
+  return {
+    "backend": own.backend, "overwrite": own.overwrite, "preset": not own.no_preset, "reward": own.reward,
+    "compile_cache": not own.no_compile_cache,
+  }  # fmt: skip
+
+
 STATUS = {"time": 124, "SIGTERM": 143, "SIGINT": 130, "return": 0}
 """The exit status of a run that ended before its last step, by what ended it."""
 
@@ -158,13 +166,9 @@ def sweep(tokens: list[str]) -> int:
       draws=own.draws,
       search_seed=own.search_seed,
       chunk=own.chunk,
-      backend=own.backend,
       out=own.out or f"runs/sweep-{found.name}-{own.env}".replace(":", "."),
-      overwrite=own.overwrite,
-      preset=not own.no_preset,
-      reward=own.reward,
-      compile_cache=not own.no_compile_cache,
       report=report,
+      **_shared(own),
       **values,
     )
   finally:
@@ -216,13 +220,9 @@ def train(tokens: list[str]) -> int:
       found,
       own.env,
       seed=own.seed,
-      backend=own.backend,
       out=out,
-      overwrite=own.overwrite,
-      preset=not own.no_preset,
-      reward=own.reward,
-      compile_cache=not own.no_compile_cache,
       report=report,
+      **_shared(own),
       **_watched(own),
       **values,
     )

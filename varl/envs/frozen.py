@@ -60,7 +60,7 @@ class ChosenSkills:
     s_{t+k} ~ the policy π(·|s, z) for k steps, r = Σ_i r_{t+i}
 
   A step of this environment is k of the inner one's, fewer where its episode ends; its reward is their sum. Discount as
-  a step of k: γ here is γ^k there. The time limit is that of the inner environment, in its own steps.
+  a step of k: γ here is γ^k there. The time limit is that of the inner environment, in steps of this one.
 
   Args:
     env: the environment without skills.

@@ -61,8 +61,9 @@ class Crew:
     self.values = {name: members.values_of(run, runs) for name, run in self.runs.items()}
     paid = configure.reward_of(first, self.session.spec, reward)
     self.given = {} if paid is None else {"reward": paid}
-    for member in self.runs.values():  # a value that is out of range is refused now, where it is known
-      algorithm.make(self.session.spec, member.config, axis=None, **self.given)
+    settings = {members.label(self.values[name]): run.config for name, run in self.runs.items()}
+    for config in settings.values():  # a value that is out of range is refused now, where it is known
+      algorithm.make(self.session.spec, config, axis=None, **self.given)
     self.devices = jax.local_devices()[: len(runs)]
     state = sum(_bytes(leaf) for leaf in jax.tree.leaves(trainer.shapes))
     self.each = self._at_a_time(state, chunk)
@@ -74,6 +75,8 @@ class Crew:
     most = min(count, fit, count if chunk is None else chunk)
     even = -(-count // -(-count // max(most, 1)))
     each = -(-even // wide) * wide
+    run = self.session.run
+    self.report.message(f"{doctor.one_line()}\n{run.algorithm} on {run.env}")
     known = "" if limit is None else f" of {limit / 2**20:,.0f} MiB a device"
     self.report.message(
       f"{count} members, {each} at a time on {wide} device{'s' if wide > 1 else ''}; a member's state takes "

@@ -131,7 +131,7 @@ def values_of(run: RunConfig, among: Mapping[str, RunConfig]) -> dict[str, float
 
 def label(values: Mapping[str, float]) -> str:
   """`"learning_rate=0.001,gamma=0.9"`; empty where nothing is varied."""
-  return ",".join(f"{name}={value:g}" for name, value in values.items())
+  return ",".join(f"{name}={value:.12g}" for name, value in values.items())
 
 
 def groups(found: Iterable[Member]) -> dict[str, list[Member]]:

@@ -293,7 +293,7 @@ def _run(
 
 
 def _keep_best(session: Session, out: pathlib.Path | None, state: TrainerState) -> None:
-  if out is not None and out.exists():  # the run that begins has no place of its own before its first row
+  if out is not None:
     _save_policy(session, policy_of(session, state), out / "best")
 
 
