@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from varl import checks, normalize
+from varl import checks, networks, normalize
 from varl.memory import MEMORY, Memory
 from varl.normalize import NORMALIZER, scaled
 from varl.policies import Head
@@ -126,7 +126,8 @@ def agent(
     memory: of the design's networks that are `memory.recurrent`; None: they see the present observation alone.
 
   Raises:
-    ValueError: two axes that name one parameter group, or write one; a side batch beside sequences; a term that finds
+    ValueError: two axes that name one parameter group, or write one; a policy that needs what is privileged; a side
+      batch beside sequences; a term that finds
       no gradient step to join; a memory beside what learns from single transitions or from sequences of its own.
   """
   if design.terms:
@@ -187,11 +188,15 @@ def agent(
   def scale_batch(params: Params, batch: Batch) -> Batch:
     return batch._replace(obs=scaled(params, batch.obs), next_obs=scaled(params, batch.next_obs))
 
+  def sight(params: Params, obs: Observation) -> Observation:
+    """What the policy sees of observations, scaled: no function that acts is given what is privileged."""
+    return networks.visible(spec, scaled(params, networks.whole(spec, obs)))
+
   def remembering(choose: Any) -> Any:
     """The same, of raw observations, and with its memory carried along."""
 
     def acting(params: Params, carry: Carry, obs: Observation, key: Key) -> tuple[Array, Carry, Extras]:
-      obs = scaled(params, obs)
+      obs = sight(params, obs)
       if memory is None:
         found: tuple[Array, Carry, Extras] = choose(params, carry, obs, key)
         return found
@@ -218,7 +223,7 @@ def agent(
 
   def by_noise(params: Params, obs: Observation, noise: Array) -> Array:
     mapped: Any = design.posterior.by_noise
-    action: Array = mapped(params, scaled(params, obs), noise)
+    action: Array = mapped(params, sight(params, obs), noise)
     return action
 
   def start(batch: int) -> Carry:
@@ -308,10 +313,29 @@ def agent(
     side_batch=design.temperature.side_batch,
     by_noise=None if design.posterior.by_noise is None or memory is not None else by_noise,
   )
+  if spec.privileged:
+    _check_sight(made)
   if on_policy:
     length = 0 if memory is None else memory.length
     return made._replace(on_policy=True, seeding=normalize_observations, prepare=prepare, sequence=length)
   return made._replace(sequence=design.value.sequence if memory is None else memory.burn_in + memory.length)
+
+
+def _check_sight(agent: Agent) -> None:
+  """Raises ValueError where a policy does not act from the part of the observation that it may see."""
+
+  def act(key: Key) -> Any:
+    params, obs = agent.init(key).params, jnp.zeros((1, agent.spec.observation_size))
+    return [choose(params, agent.carry(1), obs, key)[0] for choose in (agent.act, agent.mode)]
+
+  try:
+    jax.eval_shape(act, jax.random.key(0))
+  except Exception as error:
+    raise ValueError(
+      f"{agent.spec.privileged} of the observation's {agent.spec.observation_size} entries are privileged, and this "
+      "algorithm's policy cannot act without them (it asks its values or its model, or its network sees all): take one "
+      "whose policy is a network of components.actor, as sac, mpo and ppo have"
+    ) from error
 
 
 def _check_memory(design: Design, memory: Memory, on_policy: bool) -> None:

@@ -43,6 +43,32 @@ class Critic(NamedTuple):
   apply: Callable[[ArrayTree, Array, Array], Array]
 
 
+def visible(spec: Spec, obs: Observation) -> Observation:
+  """The part of observations `[..., o]` that a policy sees, without `spec.privileged`; of that part alone, itself."""
+  seen = spec.observation_size - spec.privileged
+  if not spec.privileged or obs.shape[-1] == seen:
+    return obs
+  before = seen - spec.context
+  return jnp.concatenate([obs[..., :before], obs[..., before + spec.privileged :]], axis=-1)
+
+
+def whole(spec: Spec, obs: Observation) -> Observation:
+  """Observations `[..., o]`, of the part that a policy sees with zeros for the rest; of whole ones, themselves."""
+  seen = spec.observation_size - spec.privileged
+  if not spec.privileged or obs.shape[-1] != seen:
+    return obs
+  before = seen - spec.context
+  unknown = jnp.zeros((*obs.shape[:-1], spec.privileged), obs.dtype)
+  return jnp.concatenate([obs[..., :before], unknown, obs[..., before:]], axis=-1)
+
+
+def blind(spec: Spec, network: Network) -> Network:
+  """The network of a policy, of `visible` observations, as one of whole ones."""
+  if not spec.privileged:
+    return network
+  return network._replace(apply=lambda params, obs: network.apply(params, visible(spec, obs)))
+
+
 class MLP(nn.Module):
   """Dense layers with an activation between them, and optionally LayerNorm before each activation."""
 

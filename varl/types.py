@@ -37,7 +37,7 @@ class Transition(NamedTuple):
   """One environment step, or a batch of them with leading axes `[B]` or `[T, B]`.
 
   Attributes:
-    obs: what the policy saw, `[..., observation_size]`.
+    obs: what was observed, `[..., observation_size]`.
     action: the *raw* action `[..., d]`, before squashing to the environment's range (an integer `[...]` for
       discrete actions).
     reward: `[...]`, summed over repeated actions.
@@ -95,6 +95,8 @@ class Spec(NamedTuple):
     bounded: whether continuous actions live in [-1, 1] (scaled by the environment boundary) or on the whole line.
     context: how many of the observation's last entries say which task or goal an episode has; running moments leave
       them as they are.
+    privileged: how many of its entries, those before the context, are for what is learned with (values, models,
+      rewards) and no policy sees.
   """
 
   observation_size: int
@@ -102,6 +104,7 @@ class Spec(NamedTuple):
   discrete: bool = False
   bounded: bool = True
   context: int = 0
+  privileged: int = 0
 
 
 VISIT = "visit"
@@ -223,6 +226,7 @@ class Value(NamedTuple):
     prepare: `(design, params, transitions, key) -> extras` of transitions `[T, B]` that follow one another:
       "value_target" and, on-policy, "advantage", which the train steps find among their batch's extras. None where one
       transition tells all.
+    v: `(params, obs) -> [B]`, V(s) of the policy that acts, where states are valued; None where actions are.
     sequence: 0 where `prepare` is of fresh rollouts, which alone are learned from (on-policy); T where it is of
       sequences of T transitions from replay, in each update.
   """
@@ -233,6 +237,7 @@ class Value(NamedTuple):
   step: Callable[[Design], TrainStep]
   backup: Callable[[Design, Params, Batch, Key], tuple[Array, Array]] | None = None
   prepare: Callable[[Design, Params, Transition, Key], Extras] | None = None
+  v: Callable[[Params, Observation], Array] | None = None
   sequence: int = 0
 
 
@@ -358,7 +363,8 @@ class Agent(NamedTuple):
   Attributes:
     spec: the environment it is built for.
     init: `key -> AgentState`.
-    act: `(params, carry, obs, key) -> (action, carry, extras)`: raw actions `[B, d]`, exploring.
+    act: `(params, carry, obs, key) -> (action, carry, extras)`: raw actions `[B, d]`, exploring; of observations whole,
+      or of the part that the policy sees.
     mode: the same signature; the action to be judged by.
     update: `(state, batch, key) -> (state, metrics)`, one train step on one batch `[B]`; or `[T, B/T]` of steps that
       follow one another, which it prepares itself.

@@ -6,7 +6,8 @@
 
 writes `experiments/results/curves/<env>/<algorithm>/`: each seed's metrics and configuration as the run wrote them, and
 `summary.json` (final and best return, the first evaluation at or above the target, and the evaluations below it after
-that); and in `experiments/results/curves/<env>/` a picture of each of the `PICTURES`, of all algorithms recorded there
+that); and in `experiments/results/curves/<env>/` (a name
+with - for :) a picture of each of the `PICTURES`, of all algorithms recorded there
 that have its metric (mean over seeds, band from the lowest to the highest).
 """
 
@@ -24,7 +25,7 @@ from varl.report import plots, records
 from varl.run import doctor
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "curves"
-TARGETS = {"inverted_pendulum": 950.0, "cartpole": 475.0, "pendulum": -200.0}
+TARGETS = {"inverted_pendulum": 950.0, "cartpole": 475.0, "pendulum": -200.0, "gymnasium:Pendulum-v1": -200.0}
 PICTURES = {
   "return": "eval/episode_reward",
   "kl_used_mean": "training/mean_multiplier_budget_used",
@@ -100,7 +101,7 @@ def main() -> None:
   parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="a folder; by default the results' own")
   parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="passed on to varl train")
   args = parser.parse_args()
-  folder = args.out / args.env
+  folder = args.out / args.env.replace(":", "-")
   for algorithm in args.algorithms:
     record(algorithm, args.env, args.seeds, args.flags, folder / algorithm)
     draw(folder, args.env)

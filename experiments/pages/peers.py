@@ -1,5 +1,6 @@
 """The page of speed and learning beside other implementations."""
 
+import math
 import statistics
 from typing import Any
 
@@ -19,7 +20,7 @@ def page() -> str:
   return "\n".join([
     "# Beside other implementations\n\nSpeed is a ratio within one run: both take turns on one machine. `experiments/peers/brax_trainers.py` says "
     "how Brax's own trainers run on current JAX. Not measured on GPU.\n",
-    throughput(), seconds(), ppo(), gail(), population(), exported(), update_cost(),
+    throughput(), seconds(), ppo(), gail(), pendulum(), environments(), population(), exported(), update_cost(),
   ])  # fmt: skip
 
 
@@ -151,6 +152,55 @@ def gail() -> str:
     f"Beside the GAIL of `{body['peer']}` (PyTorch), at the same demonstrations, rollouts, minibatches and networks; one core each; by seed. The ratio is of the peer's "
     "seconds to a run's, the median of pairs. Seconds are of training, without evaluations and, for varl, without compiling, which comes beside them.\n",
     table(["", "seconds", "compiling", "steps", "last return", "ratio"], rows),
+    shell(body["command"]),
+    f"{machine(body)}.\n",
+  ])  # fmt: skip
+
+
+def pendulum() -> str:
+  body = record("pendulum_peers.json")
+  rows = [
+    [
+      name, each([run["steps_per_second"] for run in runs]), each([run["return"] for run in runs]),
+      each([run.get("compiled", math.nan) for run in runs], ".1f") if "compiled" in runs[0] else "", runs[0]["jax"],
+    ]
+    for name, runs in body["runs"].items()
+  ]  # fmt: skip
+  pairs = "; ".join(
+    f"{name} {found['median']:.2f} ({found['min_max'][0]:.2f} to {found['min_max'][1]:.2f})"
+    for name, found in body["ratios"].items()
+  )
+  peers = " and ".join(f"`{wanted[0]}`" for wanted in body["peers"].values())
+  return "\n".join([
+    "## Pendulum-v1 beside rejax and sbx\n",
+    f"SAC and PPO beside {peers}, at equal settings, one core each, by seed: steps a second of training, compiled before it, and the mean return of sampled episodes at "
+    "the end. varl's environment is gymnax's, or where it says so Gymnasium's on the host, which is what sbx has.\n",
+    table(["", "steps a second", "return", "compiling, s", "JAX"], rows),
+    f"Ratios of steps a second, medians of pairs: {pairs}.\n",
+    shell(body["command"]),
+    f"{machine(body)}.\n",
+  ])  # fmt: skip
+
+
+def environments() -> str:
+  body = record("environments-inverted_pendulum.json")
+  rows = []
+  for row in body["rows"]:
+    cells = [f"{row['num_envs']:,}"]
+    for kind in ("stepping", "training"):
+      low, high = row[kind]["ratio_min_max"]
+      cells += [
+        f"{row[kind]['varl']:,.0f}",
+        f"{row[kind]['brax']:,.0f}",
+        f"{row[kind]['ratio']:.2f} ({low:.2f} to {high:.2f})",
+      ]
+    rows.append(cells)
+  stepping, training = body["knee"]["stepping"], body["knee"]["training"]
+  return "\n".join([
+    "## Steps a second against the number of environments\n",
+    f"`{body['env']}`, stepped alone under random actions, and trained by PPO with Brax's networks and minibatches. On this machine 80 % of the most steps a second are "
+    f"reached with {stepping['varl']:,} environments when stepped alone (Brax {stepping['brax']:,}), and with {training['varl']:,} when trained (Brax {training['brax']:,}).\n",
+    table(["environments", "stepped, varl", "Brax", "ratio", "trained, varl", "Brax", "ratio"], rows),
     shell(body["command"]),
     f"{machine(body)}.\n",
   ])  # fmt: skip

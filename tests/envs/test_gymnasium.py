@@ -101,6 +101,23 @@ def test_a_run_is_trained_evaluated_and_resumed(tmp_path):
   assert longer.metrics[-1]["training/nan_resets"] == 4.0
 
 
+@pytest.mark.parametrize(
+  ("space", "expected"),
+  [
+    (gymnasium.spaces.MultiDiscrete([3, 2], start=[0, 5]), [[0, 5], [0, 6], [1, 5], [1, 6], [2, 5], [2, 6]]),
+    (gymnasium.spaces.MultiBinary(2), [[0, 0], [0, 1], [1, 0], [1, 1]]),
+  ],
+)
+def test_several_integers_are_one_action(space, expected):
+  env = Gymnasium(lambda: type("M", (Counting,), {"action_space": space})())
+  assert spec(env) == varl.Spec(3, len(expected), discrete=True, bounded=False)
+  for action, own in enumerate(expected):
+    assert space.contains(np.asarray(env.native(action), space.dtype))
+    np.testing.assert_array_equal(env.native(action), own)
+  rows = rollout(vectorize(env, len(expected), episode_length=9), 2, jnp.arange(len(expected)))
+  np.testing.assert_array_equal(rows.next_obs[0, :, :2], expected)
+
+
 def test_what_the_host_cannot_do_is_refused():
   with pytest.raises(ValueError, match="members of a population would share its states"):
     varl.population("sac", "gymnasium:Pendulum-v1", seeds=2, **FEW)
@@ -110,8 +127,12 @@ def test_what_the_host_cannot_do_is_refused():
     make("gymnasium:Pendulum-v99")
   with pytest.raises(ValueError, match="has no physics backend"):
     make("gymnasium:Pendulum-v1", "mjx")
-  with pytest.raises(ValueError, match=r"Discrete or a Box.*MultiDiscrete"):
-    Gymnasium(lambda: type("M", (Counting,), {"action_space": gymnasium.spaces.MultiDiscrete([2, 2])})())
+  with pytest.raises(ValueError, match=r"MultiDiscrete, MultiBinary or a Box; these are a Text"):
+    Gymnasium(lambda: type("M", (Counting,), {"action_space": gymnasium.spaces.Text(3)})())
+  with pytest.raises(ValueError, match=r"of which there may be 1024; .* makes 4096"):
+    Gymnasium(lambda: type("M", (Counting,), {"action_space": gymnasium.spaces.MultiBinary(12)})())
+  with pytest.raises(ValueError, match="nobody says how to draw it"):
+    Gymnasium(Counting).play(None, jax.random.key(0), 9, 1)
   with pytest.raises(ValueError, match='as "gymnasium:ID"'):
     make(gymnasium.make("Pendulum-v1"))
   state = vectorize(Gymnasium(Counting), 2).reset(jax.random.key(0))

@@ -106,7 +106,7 @@ def test_values_are_held_against_what_came(tmp_path):
 @pytest.mark.parametrize(
   ("tokens", "message"),
   [
-    (["RUN", "--out", "page.pdf"], "a report is an HTML page, named FILE.html, got 'page.pdf'"),
+    (["RUN", "--out", "page.pdf"], "a report is a page FILE.html, got 'page.pdf'"),
     (["RUN"], "--out"),
     (["nowhere", "--out", "page.html"], "nowhere is no run"),
     (["RUN", "--out", "mine.html"], "is no page of varl's"),

@@ -1,5 +1,5 @@
-"""The command line: `varl train | sweep | resume | eval | rollout | render | export | plot | compare | report | list |
-presets | check-env | doctor`.
+"""The command line: `varl train | sweep | resume | eval | rollout | render | export | plot | compare | report | map |
+list | presets | check-env | doctor`.
 
 Parsing comes first and imports nothing heavy: a mistyped name is answered at once.
 """
@@ -26,6 +26,7 @@ SYNONYMS = {
   "export": ("save", "convert", "onnx", "deploy", "serve", "freeze"),
   "plot": ("curve", "curves", "draw", "graph", "chart"),
   "compare": ("comparison", "diff", "versus", "vs", "table", "stats"),
+  "map": ("maps", "heatmap", "landscape", "values"),
   "report": ("page", "summary", "dashboard", "html"),
   "list": ("ls", "envs", "environments", "algorithms", "algos", "agents"),
   "presets": ("preset", "config", "configs", "settings", "defaults", "hyperparameters"),
@@ -121,6 +122,7 @@ _COMMANDS = {
   "plot": comparisons.plot,
   "compare": comparisons.compare,
   "report": comparisons.report,
+  "map": comparisons.draw_map,
   "list": listings.listing,
   "presets": listings.presets,
   "check-env": listings.check_env,

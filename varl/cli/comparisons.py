@@ -1,9 +1,9 @@
-"""What runs are looked at with: `varl plot`, `varl compare` and `varl report`."""
+"""What runs are looked at with: `varl plot`, `varl compare`, `varl report` and `varl map`."""
 
 import json
 import pathlib
 
-from varl.cli.shared import SEED, command, run_directory
+from varl.cli.shared import COUNT, SEED, command, joined, numbers, run_directory
 from varl.flags import Parser, whole_number
 from varl.report import compare as scores
 from varl.report import plots
@@ -79,7 +79,7 @@ def report(tokens: list[str]) -> int:
   )
   parser.add_argument("--seed", type=SEED, default=0, metavar="N", help="of these episodes' key (default: 0)")
   arguments = parser.parse(tokens)
-  check_path(arguments.out, overwrite=arguments.overwrite, what="a report is")
+  check_path(arguments.out, overwrite=arguments.overwrite, what="a report is a page FILE.html")
   run_directory(arguments.run)
   from varl.run import inspect
 
@@ -87,6 +87,45 @@ def report(tokens: list[str]) -> int:
     arguments.run, arguments.out, episodes=arguments.episodes, seed=arguments.seed, overwrite=arguments.overwrite
   )
   print(f"{path}: {path.stat().st_size:,} bytes")
+  return 0
+
+
+def draw_map(tokens: list[str]) -> int:
+  """`varl map`: what a run's value and policy say of states."""
+  parser = command(
+    "map",
+    """  varl map runs/point-mass --out map.png
+  varl map runs/pendulum --out map.svg --entries 1,2 --low -3,-8 --high 3,8 --of action
+  varl map runs/grid --out grid.png""",
+    description="Draw what a run takes states to be worth, and what its policy does there: of a grid, or of two "
+    "entries of the observation.",
+  )
+  parser.add_argument("run", metavar="OUT", help="directory of the run")
+  parser.add_argument("--out", required=True, metavar="FILE", help="the picture, FILE.png or FILE.svg")
+  parser.add_argument("--overwrite", action="store_true", help="replace a file that has this name")
+  parser.add_argument("--of", choices=["value", "action"], default="value", help="the colours (default: value)")
+  parser.add_argument(
+    "--entries", type=numbers(int, 2), default=[0, 1], metavar="I,J", help="of the observation that vary (default: 0,1)"
+  )
+  parser.add_argument("--low", type=numbers(float, 2), metavar="X,Y", help="smallest values (default: as seen)")
+  parser.add_argument("--high", type=numbers(float, 2), metavar="X,Y", help="largest values (default: as seen)")
+  parser.add_argument(
+    "--at", type=numbers(float), metavar="X,...", help="an observation, for the other entries (default: the mean seen)"
+  )
+  parser.add_argument("--resolution", type=COUNT, default=64, metavar="N", help="points a side (default: 64)")
+  arguments = parser.parse(joined(tokens, "--low", "--high", "--at"))
+  path = plots.check_picture(arguments.out)
+  if path.exists() and not arguments.overwrite:
+    raise ValueError(f"{path} exists already; choose another name, or pass --overwrite")
+  run_directory(arguments.run)
+  from varl.run import maps
+
+  print(
+    maps.value_map(
+      arguments.run, path, of=arguments.of, entries=arguments.entries, low=arguments.low, high=arguments.high,
+      at=arguments.at, resolution=arguments.resolution, overwrite=arguments.overwrite,
+    )
+  )  # fmt: skip
   return 0
 
 

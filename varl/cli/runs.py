@@ -3,7 +3,6 @@
 import pathlib
 
 from varl.cli.shared import COUNT, SEED, command, run_directory
-from varl.report.render import check_path
 
 
 def evaluate(tokens: list[str]) -> int:
@@ -67,24 +66,31 @@ def rollout(tokens: list[str]) -> int:
 
 
 def render(tokens: list[str]) -> int:
-  """`varl render`: an episode as a page."""
+  """`varl render`: an episode as a page or a film."""
   parser = command(
     "render",
     """  varl render runs/pendulum --out episode.html
-  varl render runs/pendulum --out pages/seed1.html --seed 1""",
-    description="Write an episode of a run's policy as an HTML page, which any browser plays without a network. Brax "
-    "environments only.",
+  varl render runs/pendulum --out films/seed1.gif --seed 1""",
+    description="Write an episode of a run's policy as an HTML page, which any browser plays without a network (Brax "
+    "environments), or as a film, GIF or MP4 (all environments that can be drawn).",
   )
   parser.add_argument("run", metavar="OUT", help="directory of the run")
-  parser.add_argument("--out", required=True, metavar="FILE.html", help="the page; another page of varl's is replaced")
-  parser.add_argument("--overwrite", action="store_true", help="replace any file that has the page's name")
+  parser.add_argument("--out", required=True, metavar="FILE", help="FILE.html, FILE.gif or FILE.mp4")
+  parser.add_argument("--overwrite", action="store_true", help="replace any file, not only another page of varl's")
+  parser.add_argument("--width", type=COUNT, default=480, metavar="PIXELS", help="of a film (default: 480)")
+  parser.add_argument("--fps", type=float, metavar="X", help="a film's pictures a second (default: real time, to 30)")
   parser.add_argument("--seed", type=SEED, default=0, metavar="N", help="of the episode's key (default: 0)")
   arguments = parser.parse(tokens)
-  check_path(arguments.out, overwrite=arguments.overwrite)
+  from varl.report import film
+
+  film.check(arguments.out, overwrite=arguments.overwrite, width=arguments.width, fps=arguments.fps)
   run_directory(arguments.run)
   from varl.run import inspect
 
-  length, total = inspect.render(arguments.run, arguments.out, seed=arguments.seed, overwrite=arguments.overwrite)
+  length, total = inspect.render(
+    arguments.run, arguments.out, seed=arguments.seed, overwrite=arguments.overwrite, width=arguments.width,
+    fps=arguments.fps,
+  )  # fmt: skip
   print(f"{arguments.out}: {length} steps, return {total:.2f}")
   return 0
 

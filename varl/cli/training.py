@@ -84,6 +84,9 @@ def _add_watch(parser: Parser) -> None:
   parser.add_argument("--save-best", action="store_true", help="keep the policy of the highest return in OUT/best")
   parser.add_argument("--stop-at", type=float, metavar="RETURN", help="end at an evaluation of this return")
   parser.add_argument("--stop-after", metavar="TIME", help="end after a time, such as 90s, 30m or 8h; resume goes on")
+  parser.add_argument(
+    "--distributed", metavar="WHERE", help="one of several processes: auto (SLURM and others), or HOST:PORT,N,I"
+  )
   parser.add_argument("--profile", metavar="DIR", help="trace one call of the trainer, for Perfetto")
 
 
@@ -200,13 +203,16 @@ def train(tokens: list[str]) -> int:
   if asked is None:
     return 0
   found, own, _, values = asked
-  from varl.run import configure, training
+  from varl.run import configure, processes, training
   from varl.run.progress import Console
 
+  if own.distributed is not None:
+    values.setdefault("num_devices", processes.join(own.distributed))
   out = own.out or f"runs/{found.name}-{own.env}-seed{own.seed}".replace(":", ".")
   report = Console()
   try:
-    if own.resume_if_possible and (pathlib.Path(out) / "config.json").is_file():
+    there = own.resume_if_possible and (pathlib.Path(out) / "config.json").is_file()
+    if processes.team(own.distributed is not None).anywhere(there):  # before one of them begins it
       wanted = configure.resolve(
         found, own.env, seed=own.seed, backend=own.backend, preset=not own.no_preset, reward=own.reward, **values
       )
@@ -290,11 +296,13 @@ def resume(tokens: list[str]) -> int:
     raise ValueError("a population is resumed to the steps that it was started with: leave --num-timesteps out")
   elif _watched(arguments) != _watched(parser.parse([arguments.out])):
     raise ValueError(
-      "--log, --save-best, --stop-at, --stop-after and --profile are of single runs, not of a population"
+      "--log, --save-best, --stop-at, --stop-after, --distributed and --profile are of single runs, not of a population"
     )
-  from varl.run import population, training
+  from varl.run import population, processes, training
   from varl.run.progress import Console
 
+  if arguments.distributed is not None:
+    processes.join(arguments.distributed)
   report = Console()
   cached = not arguments.no_compile_cache
   done: Any

@@ -15,11 +15,16 @@ def memory_of(spec: Spec, config: Any, policy: policies.Head) -> Memory | None:
   """The memory that a `MemoryConfig` asks for; None where it asks for none.
 
   Raises:
-    ValueError: no step to learn from, or a burn-in out of range.
+    ValueError: no step to learn from, a burn-in out of range, or observations that a policy sees a part of.
   """
   units = getattr(config, "memory", 0)
   if not units:
     return None
+  if spec.privileged:
+    raise ValueError(
+      f"networks with a memory={units} remember whole observations, and {spec.privileged} entries of this "
+      "environment's are privileged: memory=0"
+    )
   groups: tuple[str, ...] = ("actor", "value") if isinstance(config, OnPolicyConfig) else ("actor", "critic")
   if getattr(config, "separate_value", False):
     groups = (*groups, "value")

@@ -126,13 +126,13 @@ def actor(spec: Spec, config: Any, policy: policies.Head) -> networks.Network:
 
   A random last layer makes mean and deviation grow with the state. Where no bound clips the actions either, noise that
   grows with the state can drive a stable problem to infinity before anything is learned. So it starts for a flow, too,
-  whose couplings a random layer would drive far apart.
+  whose couplings a random layer would drive far apart. It does not see what is privileged.
   """
   plain = not spec.discrete and (not spec.bounded or getattr(config, "policy", "") == "flow")
 
   def made(inputs: int) -> networks.Network:
-    of_policy: networks.Network = network(config, inputs, policy.size, zero_output=plain)
-    return of_policy
+    of_policy: networks.Network = network(config, inputs - spec.privileged, policy.size, zero_output=plain)
+    return networks.blind(spec, of_policy)
 
   return remembering(spec, config, policy, "actor", made)
 

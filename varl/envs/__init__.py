@@ -14,17 +14,22 @@ if TYPE_CHECKING:
   from varl.envs.base import Environment, State
   from varl.envs.door import Report, check
   from varl.envs.frozen import ChosenSkills, Latent
-  from varl.envs.partial import Partial
+  from varl.envs.joint import MultiDiscrete
+  from varl.envs.partial import Asymmetric, Partial
+  from varl.envs.randomized import Randomized
   from varl.envs.tabular import Tabular
   from varl.envs.tasks import Tasks, with_skill
   from varl.envs.trace import spec
   from varl.envs.vector import TimeStep, VectorEnv, VectorState, observe, vectorize
 
 __all__ = [
+  "Asymmetric",
   "ChosenSkills",
   "Environment",
   "Latent",
+  "MultiDiscrete",
   "Partial",
+  "Randomized",
   "Report",
   "State",
   "Tabular",
@@ -48,7 +53,9 @@ _LAZY = {
   "varl.envs.base": ("Environment", "State"),
   "varl.envs.door": ("Report", "check"),
   "varl.envs.frozen": ("ChosenSkills", "Latent"),
-  "varl.envs.partial": ("Partial",),
+  "varl.envs.joint": ("MultiDiscrete",),
+  "varl.envs.partial": ("Asymmetric", "Partial"),
+  "varl.envs.randomized": ("Randomized",),
   "varl.envs.tabular": ("Tabular",),
   "varl.envs.tasks": ("Tasks", "with_skill"),
   "varl.envs.trace": ("spec",),

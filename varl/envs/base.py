@@ -33,6 +33,11 @@ class Environment(Protocol):
     discrete: True where an action is one integer in [0, action_size); default False.
     action_bounds: `(low, high)`, scalars or `[action_size]`; None for the whole real line; default (-1, 1).
     time_limit: environment steps after which an episode is cut where nobody names another number; default None.
+    context: how many of the observation's last entries say which task or goal an episode has; default 0.
+    privileged: how many entries before these no policy sees, only what is learned with; default 0.
+    draw: `(axes, state) -> None`, draws a state, of NumPy arrays, into matplotlib axes (`varl.report.film`).
+    dt: seconds that a step lasts, for pictures.
+    inner: of what wraps an environment, `env`: `state -> (environment, its own state)`.
   """
 
   def reset(self, rng: Array) -> Any:
@@ -143,6 +148,25 @@ def context(env: Environment, observation_size: int) -> int:
   size = getattr(env, "context", 0)
   if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < observation_size:
     raise ValueError(f"context is a whole number of entries, at least 0 and not all of them; got {size!r}")
+  return size
+
+
+def privileged(env: Environment, observation_size: int) -> int:
+  """How many entries before the context no policy sees, only what is learned with: the attribute `privileged`, or 0.
+
+  Args:
+    env: the environment.
+    observation_size: as in `context`.
+
+  Raises:
+    ValueError: it is no whole number, or leaves a policy nothing to see.
+  """
+  size = getattr(env, "privileged", 0)
+  rest = observation_size - context(env, observation_size)
+  if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < rest:
+    raise ValueError(
+      f"privileged is a whole number of entries, at least 0 and below the {rest} there are; got {size!r}"
+    )
   return size
 
 

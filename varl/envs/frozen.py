@@ -39,6 +39,7 @@ class Latent:
     _same(env, policy, observed=spec.observation_size)
     self.observation_size, self.action_size = spec.observation_size, spec.action_size
     self.context = base.context(env, spec.observation_size)
+    self.privileged = base.privileged(env, spec.observation_size)
     if limit := base.time_limit(env):
       self.time_limit = limit
 
@@ -52,6 +53,10 @@ class Latent:
     agent = self.policy.agent
     raw = agent.by_noise(self.policy.params, own.obs[None], action[None])[0]
     return _held(self.env.step(own, self.policy.in_units(agent.execute(raw))))
+
+  def inner(self, state: Any) -> tuple[Any, Any]:
+    """The environment inside, and its own state."""
+    return self.env, state.data
 
 
 class ChosenSkills:
@@ -85,6 +90,7 @@ class ChosenSkills:
     _same(env, policy, observed=spec.observation_size - spec.context)
     self.observation_size, self.action_size = spec.observation_size - spec.context, spec.context
     self.context = base.context(env, self.observation_size)
+    self.privileged = base.privileged(env, self.observation_size)
     if limit := base.time_limit(env):
       self.time_limit = -(-limit // steps)
 
@@ -112,6 +118,10 @@ class ChosenSkills:
     total = jnp.zeros_like(own.reward)
     (own, total), _ = jax.lax.scan(one, (start, total), jax.random.split(now, self.steps))
     return State(own.obs, total, own.done, metrics=own.metrics, info=own.info, data=(own, stream))
+
+  def inner(self, state: Any) -> tuple[Any, Any]:
+    """The environment inside, and its own state."""
+    return self.env, state.data[0]
 
 
 def _held(own: Any) -> State:

@@ -14,6 +14,7 @@ import numpy as np
 from flax import struct
 
 from varl import checks
+from varl.envs import joint
 from varl.envs.base import State
 from varl.envs.vector import TimeStep, VectorEnv, VectorState, scaling
 from varl.types import Array, Key, Spec
@@ -39,20 +40,22 @@ class Gymnasium:
 
   `varl.envs.vectorize` makes a batch of it that lives on the host. The environment's `terminated` is an end, its
   `truncated` and its `max_episode_steps` are time limits. Observations are flattened to one vector
-  (`gymnasium.spaces.flatten`). Actions that are `Discrete` are discrete; a `Box` is scaled to from [-1, 1].
+  (`gymnasium.spaces.flatten`). Actions that are `Discrete` are discrete, and so are those of several integers, each
+  combination of which is one (`MultiDiscrete`, `MultiBinary`); a `Box` is scaled to from [-1, 1].
 
   A run that is resumed begins new episodes, since the host's states are in no checkpoint. Copies of one run in one
   program (`vmap`, `varl.population`) would share the host's states, and are refused.
 
   Args:
     factory: makes one environment of Gymnasium's at each call.
+    drawing: makes one that draws pictures (`render_mode="rgb_array"`); None: nothing does.
 
   Raises:
-    ValueError: `factory` makes none, or its actions are neither `Discrete` nor a `Box`.
+    ValueError: `factory` makes none, its actions are of another kind, or more than `joint.MOST` combinations.
   """
 
-  def __init__(self, factory: Callable[[], Any]):
-    self.factory = factory
+  def __init__(self, factory: Callable[[], Any], drawing: Callable[[], Any] | None = None):
+    self.factory, self.drawing = factory, drawing
     env = factory()
     missing = [name for name in ("reset", "step", "action_space", "observation_space") if not hasattr(env, name)]
     if missing:
@@ -62,10 +65,17 @@ class Gymnasium:
     self.space = env.observation_space
     self.observation_size = int(spaces.flatdim(self.space))
     actions = env.action_space
-    self.discrete = isinstance(actions, spaces.Discrete)
-    self.first_action, self.action_shape = 0, ()
-    if self.discrete:
+    self.discrete = isinstance(actions, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
+    self.first_action: Any = 0
+    self.counts: Any = None
+    self.action_shape: tuple[int, ...] = ()
+    if isinstance(actions, spaces.Discrete):
       self.action_size, self.action_bounds, self.first_action = int(actions.n), None, int(actions.start)
+    elif self.discrete:  # several integers
+      counts = getattr(actions, "nvec", np.full(actions.shape, 2))
+      self.action_shape, self.counts = tuple(counts.shape), tuple(int(count) for count in counts.reshape(-1))
+      self.action_size, self.action_bounds = joint.combined(self.counts), None
+      self.first_action = getattr(actions, "start", 0)
     elif isinstance(actions, spaces.Box):
       self.action_shape = tuple(actions.shape)
       self.action_size = int(np.prod(self.action_shape))
@@ -73,7 +83,9 @@ class Gymnasium:
       if all(np.isinf(side).all() for side in self.action_bounds):
         self.action_bounds = None
     else:
-      raise ValueError(f"actions are Discrete or a Box, and these are a {type(actions).__name__}: {actions}")
+      raise ValueError(
+        f"actions are Discrete, MultiDiscrete, MultiBinary or a Box; these are a {type(actions).__name__}: {actions}"
+      )
     spec = getattr(env, "spec", None)
     limit = getattr(spec, "max_episode_steps", None)
     if limit:
@@ -91,6 +103,14 @@ class Gymnasium:
   def step(self, state: State, action: Array) -> State:
     """As `reset`."""
     return self.reset(jnp.zeros(2, jnp.uint32)).replace(reward=jnp.sum(action) * 0.0)
+
+  def native(self, action: Any) -> Any:
+    """An action in the environment's units, as Gymnasium takes it."""
+    if self.counts is not None:
+      return np.reshape(np.unravel_index(int(action), self.counts), self.action_shape) + self.first_action
+    if self.discrete:
+      return int(action) + self.first_action
+    return np.asarray(action, np.float32).reshape(self.action_shape)
 
   def vectorized(self, num_envs: int, *, episode_length: int, action_repeat: int, spec: Spec) -> VectorEnv:
     """A batch that resets itself, as `vectorize` makes it; first states are always fresh."""
@@ -139,6 +159,42 @@ class Gymnasium:
 
     return VectorEnv(reset, step, spec, num_envs, episode_length, action_repeat, self)
 
+  def play(self, policy: Any, key: Any, episode_length: int, action_repeat: int) -> tuple[list[Any], int, float, Any]:
+    """One episode, drawn by Gymnasium: pictures, steps, the return, and the seconds that a step lasts (None: unknown).
+
+    Args:
+      policy: a `varl.run.export.Policy`.
+      key: consumed.
+      episode_length: the time limit, in environment steps.
+      action_repeat: environment steps that an action is held for.
+
+    Raises:
+      ValueError: the environment draws no pictures, or lacks what it needs for that.
+    """
+    if self.drawing is None:
+      raise ValueError(f"{self.name} was not made by its name: nobody says how to draw it")
+    try:
+      env = self.drawing()
+      seed_key, key = jax.random.split(key)
+      obs, _ = env.reset(seed=int(jax.random.randint(seed_key, (), 0, np.iinfo(np.int32).max)))
+      pictures = [np.asarray(env.render(), np.uint8)]
+    except Exception as error:
+      raise ValueError(f"Gymnasium cannot draw {self.name}: {' '.join(str(error).split())}") from error
+    carry, total, steps, over = policy.agent.carry(1), 0.0, 0, False
+    choose = jax.jit(lambda carry, obs, key: policy.step(carry, obs, key))
+    while not over and steps < episode_length:
+      flat = np.asarray(self.flatten(self.space, obs), float)
+      action, carry = choose(carry, flat, jax.random.fold_in(key, steps))
+      for _ in range(action_repeat):
+        obs, reward, terminated, truncated, _ = env.step(self.native(np.asarray(action)))
+        total, steps, over = total + float(reward), steps + 1, bool(terminated or truncated)
+        pictures.append(np.asarray(env.render(), np.uint8))
+        if over:
+          break
+    fps = env.metadata.get("render_fps")
+    env.close()
+    return pictures, steps, total, None if not fps else 1.0 / fps
+
 
 class Fleet:
   """Environments on the host, made when they are first needed."""
@@ -171,7 +227,7 @@ class Fleet:
     led, after, rewards = [], [], np.zeros(self.count, self._dtype())
     ended, cut, valid = np.zeros((3, self.count), bool)
     for index, env in enumerate(self.envs):
-      own = self._action(action[index])
+      own = self.env.native(action[index])
       for _ in range(self.action_repeat):
         obs, reward, terminated, truncated, _ = env.step(own)
         rewards[index] += reward
@@ -188,11 +244,6 @@ class Fleet:
 
   def _now(self) -> Any:
     return np.full(self.count, self.turn, np.int32)
-
-  def _action(self, action: Any) -> Any:
-    if self.env.discrete:
-      return int(action) + self.env.first_action
-    return np.asarray(action, np.float32).reshape(self.env.action_shape)
 
   def _flat(self, observations: list[Any]) -> Any:
     return np.stack([self.env.flatten(self.env.space, obs) for obs in observations]).astype(self._dtype())
@@ -218,7 +269,8 @@ def make(name: str, **kwargs: Any) -> Gymnasium:
       f'environment "gymnasium:{name}" needs Gymnasium (pip install "varl[gymnasium]"): {error}'
     ) from error
   try:
-    return Gymnasium(lambda: gymnasium.make(name, **kwargs))
+    drawn = {**kwargs, "render_mode": "rgb_array"}
+    return Gymnasium(lambda: gymnasium.make(name, **kwargs), lambda: gymnasium.make(name, **drawn))
   except gymnasium.error.Error as error:
     raise ValueError(f"Gymnasium makes no {name!r}: {' '.join(str(error).split())}") from None
   except (ImportError, TypeError) as error:

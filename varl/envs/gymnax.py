@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from varl.checks import nearest
+from varl.envs import classics
 from varl.envs.base import State
 from varl.types import Array
 
@@ -52,6 +53,9 @@ class Gymnax:
         f"actions of {self.name} are neither a category nor a box, but {type(space).__name__}: choose one of its parts "
         "in a wrapper"
       )
+    if drawing := classics.DRAWINGS.get(self.name):
+      self.draw = lambda axes, state: drawing(axes, state.data[0], self.params)
+      self.dt = float(getattr(self.params, "dt", classics.SECONDS.get(self.name, 0.05)))
     self._observed_categories = _categories(env.observation_space(self.params))
     first = jax.eval_shape(self.reset, jax.random.key_data(jax.random.key(0)))
     self.observation_size = first.obs.shape[0]

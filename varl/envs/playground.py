@@ -1,15 +1,20 @@
 """Environments of MuJoCo Playground; needs the extra `varl[playground]`."""
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from varl.checks import nearest
+from varl.envs.partial import Asymmetric
+from varl.envs.randomized import Randomized
 
 IMPLEMENTATIONS = ("jax", "warp")
 
 
-def make(name: str, backend: str | None = None, **kwargs: Any) -> Any:
+def make(name: str, backend: str | None = None, *, variations: int = 0, **kwargs: Any) -> Any:
   """Playground's environment of that name, such as "CartpoleBalance"; its `episode_length` is `time_limit`.
+
+  Where its observations are dicts, the policy sees their "state", and values the "privileged_state" beside it.
 
   Physics run by MuJoCo's JAX implementation, on any device. Its Warp implementation, Playground's own default, shares
   leaves of a state between all worlds, which resets of single ones cannot be made of.
@@ -17,10 +22,11 @@ def make(name: str, backend: str | None = None, **kwargs: Any) -> Any:
   Args:
     name: as Playground has it; those of the DM Control suite need nothing from elsewhere.
     backend: "jax", or "warp"; None: "jax".
+    variations: of its physics, as Playground randomises them (`envs.Randomized`); 0: none.
     **kwargs: values of the environment's configuration that differ from its default ones.
 
   Raises:
-    ValueError: Playground is not installed, has no such environment, or it cannot be made.
+    ValueError: Playground is not installed, has no such environment or no randomisation of it, or it cannot be made.
   """
   try:
     registry = importlib.import_module("mujoco_playground").registry
@@ -42,5 +48,15 @@ def make(name: str, backend: str | None = None, **kwargs: Any) -> Any:
     made = registry.load(name, config_overrides={**kwargs, "impl": backend or "jax"})
   except (RuntimeError, OSError, KeyError, TypeError) as error:
     raise ValueError(f"Playground's {name!r} cannot be made: {' '.join(str(error).split())[:300]}") from error
+  if variations:
+    randomize = registry.get_domain_randomizer(name)
+    if randomize is None:
+      raise ValueError(
+        f"Playground has no randomisation of {name}: variations=0, or envs.Randomized with one of your own"
+      )
+    made = Randomized(made, randomize, variations)
   made.time_limit = int(kwargs.get("episode_length", config.episode_length))
+  entries = made.observation_size
+  if isinstance(entries, Mapping):
+    return Asymmetric(made, values="privileged_state" if "privileged_state" in entries else None)
   return made

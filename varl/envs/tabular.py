@@ -1,5 +1,7 @@
 """A finite Markov decision process as an environment."""
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,14 +23,16 @@ class Tabular:
 
   Args:
     mdp: one process. Traced arrays serve too: under `vmap` over processes an agent trains on each.
+    layout: the rows of a grid whose free cells its states are, as `exact.tabular.gridworld` has it, for pictures; None:
+      its states are no places.
 
   Raises:
-    ValueError: `mdp` has a batch axis, or lets episodes start in a terminal state.
+    ValueError: `mdp` has a batch axis, or lets episodes start in a terminal state; a layout of another size.
   """
 
   discrete = True
 
-  def __init__(self, mdp: MDP):
+  def __init__(self, mdp: MDP, *, layout: Sequence[str] | None = None):
     if mdp.reward.ndim != 2:
       raise ValueError(f"Tabular takes one process, with reward [S, A]; got reward of shape {mdp.reward.shape}")
     terminal, initial = concrete(mdp.terminal), concrete(mdp.initial)
@@ -37,6 +41,12 @@ class Tabular:
       raise ValueError(f"an episode cannot start in a terminal state; initial is above 0 in {starts}")
     self.mdp = mdp
     self.observation_size, self.action_size = mdp.reward.shape
+    self.layout = layout
+    if layout is not None:
+      cells = np.array([list(row) for row in layout]) != "#"
+      if cells.sum() != self.observation_size:
+        raise ValueError(f"a layout of {self.observation_size} states has as many free cells; got {cells.sum()}")
+      self.draw = functools.partial(_draw, np.argwhere(cells), np.array([list(row) for row in layout]))
 
   def reset(self, rng: Array) -> State:
     """A first state and the stream of all later ones, both drawn with the legacy key `rng`."""
@@ -83,9 +93,22 @@ def gridworld(
   step: float = 0.0,
 ) -> Tabular:
   """`varl.exact.tabular.gridworld` to act in; arguments and errors are its own."""
-  return Tabular(problems.gridworld(layout, slip=slip, discount=discount, goal=goal, pit=pit, step=step))
+  mdp = problems.gridworld(layout, slip=slip, discount=discount, goal=goal, pit=pit, step=step)
+  return Tabular(mdp, layout=problems.grid_rows(layout))
 
 
 def random_mdp(seed: int = 0, states: int = 10, actions: int = 4, *, discount: float = 0.9) -> Tabular:
   """`varl.exact.tabular.random_mdp` to act in, drawn with `jax.random.key(seed)`; it never ends by itself."""
   return Tabular(problems.random_mdp(jax.random.key(seed), states, actions, discount=discount))
+
+
+def _draw(cells: Any, marks: Any, axes: Any, state: Any) -> None:
+  """A grid, its walls grey, its starts, goals and pits by their letters, and the cell that is stood in."""
+  axes.imshow(np.where(marks == "#", 0.5, 0.0), cmap="Greys", vmin=0.0, vmax=1.0)
+  for row, column in np.argwhere(~np.isin(marks, [".", "#"])):
+    axes.text(column, row, marks[row, column], ha="center", va="center", color="0.3")
+  row, column = cells[int(state.data[0])]
+  axes.plot(column, row, "o", color="C0", markersize=14, alpha=0.8)
+  axes.set(xticks=np.arange(marks.shape[1]) - 0.5, yticks=np.arange(marks.shape[0]) - 0.5)
+  axes.set(xticklabels=[], yticklabels=[])
+  axes.grid(color="0.85")

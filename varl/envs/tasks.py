@@ -39,10 +39,13 @@ class Tasks:
     for number, state in enumerate(states):
       if jax.tree.map(_described, state) != jax.tree.map(_described, states[0]):
         raise ValueError(f"the states of task 0 and task {number} hold different things, so that no step serves both")
-    self.envs = envs
+    self.envs, self.env = envs, envs[0]
     self.context = self.tasks = len(envs)
     first = envs[0]
-    self.observation_size = base.positive(first.observation_size, "observation_size") + self.tasks
+    own = base.positive(first.observation_size, "observation_size")
+    self.observation_size, self.privileged = own + self.tasks, base.privileged(first, own)
+    if self.privileged and base.context(first, own):
+      raise ValueError("the tasks' own context would lie between what is privileged and the task's number")
     self.action_size = base.action_size(first)
     self.discrete = base.is_discrete(first)
     self.action_bounds = getattr(first, "action_bounds", base.DEFAULT_BOUNDS)
@@ -72,14 +75,19 @@ class Tasks:
       jnp.concatenate([own.obs, which]), own.reward, own.done, metrics=own.metrics, info=own.info, data=(task, own)
     )
 
+  def inner(self, state: Any) -> tuple[Any, Any]:
+    """The task of a state that is no tracer, and its own state."""
+    task, own = state.data
+    return self.envs[int(task)], own
+
 
 class OneTask:
   """One of several tasks, observed as all are: `Tasks.only`."""
 
   def __init__(self, of: Tasks, task: int):
-    self.of, self.task = of, task
+    self.of, self.task, self.env = of, task, of.envs[task]
     self.observation_size, self.action_size, self.context = of.observation_size, of.action_size, of.context
-    self.discrete, self.action_bounds = of.discrete, of.action_bounds
+    self.discrete, self.action_bounds, self.privileged = of.discrete, of.action_bounds, of.privileged
     if limit := base.time_limit(of):
       self.time_limit = limit
 
@@ -91,6 +99,10 @@ class OneTask:
   def step(self, state: State, action: Array) -> State:
     """The task's own step."""
     return self.of.seen(self.of.envs[self.task].step(state.data[1], action), jnp.int32(self.task))
+
+  def inner(self, state: Any) -> tuple[Any, Any]:
+    """The task, and its own state."""
+    return self.of.inner(state)
 
 
 class Skills(Tasks):
@@ -154,6 +166,7 @@ def _shape(env: Any) -> dict[str, Any]:
   bounds = base.action_bounds(env)
   return {
     "observation": base.positive(env.observation_size, "observation_size"),
+    "privileged entries": base.privileged(env, base.positive(env.observation_size, "observation_size")),
     "actions": base.action_size(env),
     "kind of actions": "discrete" if base.is_discrete(env) else "continuous",
     "action bounds": None if bounds is None else tuple(side.tolist() for side in bounds),

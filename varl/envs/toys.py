@@ -43,6 +43,11 @@ class PointMass:
     new = self._moved(obs, action)
     return new.obs, new.reward, jnp.ones_like(new.reward)
 
+  def draw(self, axes: Any, state: Any) -> None:
+    """The mass with its velocity, and its goal."""
+    _plane(axes, 2.1, [self.goal], state.obs[:2])
+    axes.arrow(*state.obs[:2], *state.obs[2:], width=0.02, color="C0", length_includes_head=True)
+
   def _moved(self, obs: Array, action: Array) -> State:
     velocity = 0.8 * obs[2:] + 0.2 * action
     return self._state(jnp.clip(obs[:2] + 0.2 * velocity, -2.0, 2.0), velocity)
@@ -89,6 +94,10 @@ class MultiGoal:
     reached = distance < 1.0
     cost = 30.0 * jnp.sum(action**2) + distance**2
     return place, jnp.where(reached, 10.0, 0.0) - cost, 1.0 - reached.astype(float)
+
+  def draw(self, axes: Any, state: Any) -> None:
+    """The point among its goals."""
+    _plane(axes, 7.2, self.goals, state.obs)
 
   def _distances(self, place: Array) -> Array:
     return jnp.sqrt(jnp.sum((place - self.goals) ** 2, axis=-1))
@@ -188,6 +197,15 @@ class Chain:
     new = self._state(cell, jnp.where(right, 1.0 * (cell == self.observation_size - 1), 0.1))
     return state.replace(obs=new.obs, reward=new.reward, done=new.done, data=new.data)
 
+  def draw(self, axes: Any, state: Any) -> None:
+    """The corridor, and the cell that is stood in."""
+    cells = np.zeros((1, self.observation_size))
+    cells[0, int(state.data)] = 1.0
+    axes.imshow(cells, cmap="Blues", vmin=0.0, vmax=1.5)
+    axes.text(self.observation_size - 1, 0, "G", ha="center", va="center")
+    axes.set(xticks=np.arange(self.observation_size + 1) - 0.5, xticklabels=[], yticks=[])
+    axes.grid(color="0.6")
+
   def _state(self, cell: Array, reward: Array) -> State:
     return State(
       obs=jax.nn.one_hot(cell, self.observation_size),
@@ -195,3 +213,10 @@ class Chain:
       done=(cell == self.observation_size - 1).astype(float),
       data=cell,
     )
+
+
+def _plane(axes: Any, reach: float, goals: Any, place: Any) -> None:
+  """A square of the plane around the origin, with goals and a point."""
+  axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
+  axes.plot(*np.asarray(goals, float).T, "*", color="C1", markersize=16)
+  axes.plot(*np.asarray(place, float), "o", color="C0", markersize=12)

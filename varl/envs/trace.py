@@ -127,7 +127,10 @@ def _begin(env: Any, book: Book) -> tuple[Spec, Any, Any]:
   _look_at_rest(first, book)
   book.stop_if_broken()
   length = first.obs.shape[0]
-  return Spec(length, size, discrete, bounds is not None, base.context(env, length)), resets, first
+  # Both are of the last entries; what is wrong with the first is wrong with the second.
+  last = book.attempt("observation", lambda: (base.context(env, length), base.privileged(env, length)))
+  book.stop_if_broken()
+  return Spec(length, size, discrete, bounds is not None, *last), resets, first
 
 
 def _go_on(env: Any, env_spec: Spec, first: Any, book: Book) -> tuple[Any, Any]:
@@ -214,7 +217,8 @@ def _look_at_observation(env: Any, obs: Any, book: Book) -> None:
     if isinstance(value, Mapping):
       names = ", ".join(map(str, value))
       text = f"{what} of {who} is a dict with keys {names}; varl takes one vector: "
-      book.broken("observation", text + "concatenate the entries, or choose one, in a wrapper")
+      way = "varl.envs.Asymmetric(env, policy=..., values=...) takes one entry for the policy and one for its values"
+      book.broken("observation", text + way)
       return
   if shape is None or len(shape) != 1 or shape[0] < 1:
     hint = " (one of a batch? give one environment)" if shape is not None and len(shape) == 2 else ""

@@ -37,10 +37,10 @@ def export(
     onnx:  the same, input "obs", output "action"
     npz:   its arrays by name, and "description", what they are, as JSON
 
-  B is free. A policy that explores takes a key more, f(obs, key), the uint32 `[2]` of `jax.random.key_data`. One with a
-  memory takes two arguments more and gives what follows, f(obs, first [B], carry[, key]) -> (action, carry): `carry` is
-  a tuple of arrays, zeros for the beginning, and where `first` is above 0 the memory of an episode's start takes their
-  place. `"npz"` knows neither.
+  B is free. The observation is what the policy sees: nothing privileged. A policy that explores takes a key more,
+  f(obs, key), the uint32 `[2]` of `jax.random.key_data`. One with a memory takes two arguments more and gives what
+  follows, f(obs, first [B], carry[, key]) -> (action, carry): `carry` is a tuple of arrays, zeros at the beginning, and
+  where `first` is above 0 the memory of an episode's start takes their place. `"npz"` knows neither.
 
   Args:
     policy: a policy, or the directory of a run.
@@ -118,7 +118,7 @@ def function(policy: Policy, batch: int | None = None) -> tuple[Callable[..., An
 
   dtype = jnp.result_type(float)
   rows: Any = jax.export.symbolic_shape("b")[0] if batch is None else batch
-  shapes: list[Any] = [jax.ShapeDtypeStruct((rows, agent.spec.observation_size), dtype)]
+  shapes: list[Any] = [jax.ShapeDtypeStruct((rows, agent.spec.observation_size - agent.spec.privileged), dtype)]
   if start:
     shapes.append(jax.ShapeDtypeStruct((rows,), dtype))
     shapes.append(tuple(jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), leaf.dtype) for leaf in start))
@@ -164,7 +164,7 @@ def _onnx(policy: Policy) -> bytes:
   act, shapes = function(policy)
   if len(shapes) > 1:
     raise ValueError("as ONNX a policy gives its mode, from the observation alone: not one that explores or remembers")
-  size = policy.agent.spec.observation_size
+  size = policy.agent.spec.observation_size - policy.agent.spec.privileged
   try:
     model = converter.to_onnx(act, [("B", size)], model_name="policy", input_names=["obs"], output_names=["action"])
   except (NotImplementedError, TypeError, ValueError) as error:

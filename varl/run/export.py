@@ -37,13 +37,14 @@ class Policy:
     """Without the arrays."""
     spec, kind = self.agent.spec, "stochastic" if self.stochastic else "deterministic"
     actions = f"{spec.action_size} actions" if spec.discrete else f"actions [{spec.action_size}]"
-    return f"Policy({kind}, observations [{spec.observation_size}], {actions})"
+    return f"Policy({kind}, observations [{spec.observation_size - spec.privileged}], {actions})"
 
   def __call__(self, obs: Array, key: Key | None = None) -> Array:
     """The action for the environment, in its own units.
 
     Args:
-      obs: `[observation_size]` or `[B, observation_size]`, as the environment gives it (not normalised).
+      obs: `[observation_size]` or `[B, observation_size]`, as the environment gives it (not normalised); what is
+        privileged in it may be left out.
       key: consumed; a deterministic policy needs none, and one has no effect on it.
 
     Returns:
@@ -60,9 +61,11 @@ class Policy:
   def step(self, carry: Carry, obs: Array, key: Key | None = None) -> tuple[Array, Carry]:
     """As a call, with the policy's memory: `(action, carry)`. `agent.carry(B)` starts an episode."""
     obs = jnp.asarray(obs, float)
-    size = self.agent.spec.observation_size
-    if obs.ndim not in (1, 2) or obs.shape[-1] != size:
-      raise ValueError(f"this policy takes observations [{size}] or [B, {size}], got shape {obs.shape}")
+    spec = self.agent.spec
+    size = spec.observation_size - spec.privileged
+    if obs.ndim not in (1, 2) or obs.shape[-1] not in (size, spec.observation_size):
+      beside = f", or with the {spec.privileged} privileged entries" if spec.privileged else ""
+      raise ValueError(f"this policy takes observations [{size}] or [B, {size}]{beside}, got shape {obs.shape}")
     if key is None:
       if self.stochastic:
         raise ValueError("a stochastic policy needs a key: policy(obs, jax.random.key(seed))")

@@ -1,4 +1,4 @@
-"""What a run's policy does: evaluated, rendered as a page, or reported with all that its run recorded."""
+"""What a run's policy does: evaluated, rendered as a page or a film, or reported with all that its run recorded."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ import numpy as np
 from varl.demonstrations import Demonstrations
 from varl.design import scaled
 from varl.loop.evaluate import collect, evaluator
-from varl.report import page, records
+from varl.report import film, page, records
 from varl.report import render as pages
 from varl.run import configure, export
 
@@ -101,34 +101,52 @@ def render(
   env: Any = None,
   seed: int = 0,
   overwrite: bool = False,
+  width: int = 480,
+  fps: float | None = None,
 ) -> tuple[int, float]:
-  """Renders one episode of a run's policy, deterministic, as a page that a browser plays offline.
+  """Renders one episode of a run's policy, deterministic: as a page that a browser plays offline, or as a film.
 
   Args:
     out: the run's directory.
-    path: the page to write, FILE.html.
+    path: the file: FILE.html (Brax environments), FILE.gif or FILE.mp4 (all that can be drawn; `varl.report.film`).
     algorithm, env: the algorithm and the environment, where the run was given an object and not a name.
     seed: of the episode's key.
     overwrite: whether `path` may replace any file, and not only a page that varl wrote.
+    width: pixels of a film, which is square.
+    fps: its pictures a second; None: in real time, at most 30.
 
   Returns:
     The episode's length in environment steps, and its return.
 
   Raises:
-    ValueError: `path` is no name for a page or another file's, `out` is no run or has no readable policy, or its
-      environment is not Brax's.
+    ValueError: `path` is no name for a page or a film, or another file's; `out` is no run or has no readable policy, or
+      its environment cannot be drawn.
   """
-  path = pages.check_path(path, overwrite=overwrite)
+  path = film.check(path, overwrite=overwrite, width=width, fps=fps)
+  filmed = path.suffix.lower() in film.ENDINGS
   run = configure.read(out, algorithm)
   made = configure.environment_of(run, env)
-  pages.brax_of(made)
   policy = export.load_policy(out, algorithm=algorithm)
-  settings = run.settings
+  settings, key = run.settings, jax.random.key(seed)
+  if not filmed:
+    pages.brax_of(made)
+  elif getattr(made, "vectorized", None) is None and not film.can_draw(made):
+    film.frames(made, [])  # which says why
+  if getattr(made, "vectorized", None) is not None:  # on the host
+    pictures, length, total, dt = made.play(policy, key, settings.episode_length, settings.action_repeat)
+    shown, fps = film.thinned(pictures, dt, fps)
+    film.write(iter(shown), path, fps)
+    return length, total
   states, total = pages.episode(
-    made, policy, jax.random.key(seed), settings.episode_length, action_repeat=settings.action_repeat
-  )
+    made, policy.step, key, settings.episode_length, action_repeat=settings.action_repeat,
+    carry=policy.agent.carry(1),
+  )  # fmt: skip
   title = f"{run.algorithm} on {run.env}: {len(states) - 1} steps, return {total:.2f}"
-  pages.page(made, states, path, title=title, overwrite=overwrite)
+  if filmed:
+    shown, fps = film.thinned(states, getattr(pages.innermost(made), "dt", None), fps)
+    film.write(film.frames(made, shown, width=width, height=width), path, fps)
+  else:
+    pages.page(made, states, path, title=title, overwrite=overwrite)
   return len(states) - 1, total
 
 
@@ -159,7 +177,7 @@ def report(
   Raises:
     ValueError: `path` is no name for a page or another file's; `out` is no run, or has no row of metrics yet.
   """
-  path = pages.check_path(path, overwrite=overwrite, what="a report is")
+  path = pages.check_path(path, overwrite=overwrite, what="a report is a page, FILE.html")
   run = configure.read(out, algorithm)
   rows = records.read(out)
   if not rows:

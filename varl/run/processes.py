@@ -5,6 +5,7 @@ What is collective here is for all processes of the run to call, each at the sam
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -16,6 +17,35 @@ T = TypeVar("T")
 
 class OtherProcessFailed(RuntimeError):
   """Process 0 could not do what was its to do; the error itself is raised there."""
+
+
+def join(where: str) -> int:
+  """Joins the processes of one run, before JAX is first used; where that is done already, it stays.
+
+  Args:
+    where: "auto", as SLURM, Open MPI, Kubernetes or a TPU pod says; or HOST:PORT,N,I: where process 0 listens, how many
+      there are, and which one this is.
+
+  Returns:
+    How many devices they have together.
+
+  Raises:
+    ValueError: neither of these; or nothing says what "auto" is.
+  """
+  import jax
+
+  if not jax.distributed.is_initialized():
+    given: tuple[Any, ...] = ()
+    if where != "auto":
+      found = re.fullmatch(r"([^,\s]+:\d+),(\d+),(\d+)", where)
+      if found is None or not int(found[3]) < int(found[2]):
+        raise ValueError(f"processes join by 'auto' or HOST:PORT,N,I with I below N; got {where!r}")
+      given = found[1], int(found[2]), int(found[3])
+    try:
+      jax.distributed.initialize(*given)
+    except (ValueError, RuntimeError) as error:
+      raise ValueError(f"cannot join the processes of a run ({where}): {' '.join(str(error).split())}") from error
+  return int(jax.device_count())
 
 
 class Team(NamedTuple):

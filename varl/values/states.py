@@ -81,4 +81,4 @@ def lambda_value(
     descent = descend(group, loss, optimizer, axis=design.axis, terms=design.terms)
     return descent if updates == 1 else repeat(updates, descent)
 
-  return Value(lambda key: {group: network.init(key)}, q, q, step, prepare=prepare)
+  return Value(lambda key: {group: network.init(key)}, q, q, step, prepare=prepare, v=value)

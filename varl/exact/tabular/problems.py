@@ -86,10 +86,7 @@ def gridworld(
   Raises:
     ValueError: a layout with other characters, uneven rows or no start; a slip outside [0, 1].
   """
-  sizes: Any = (layout, layout) if isinstance(layout, int) else tuple(layout)
-  rows: list[str] = _open_grid(*sizes) if [type(size) for size in sizes] == [int, int] else list(sizes)
-  if not rows or not rows[0] or len({len(row) for row in rows}) != 1 or set("".join(rows)) - set(".#SGP"):
-    raise ValueError(f"layout must be rows of equal length made of . # S G P; got {rows}")
+  rows = grid_rows(layout)
   if "S" not in "".join(rows):
     raise ValueError(f"layout needs a start S; got {rows}")
   if not 0.0 <= slip <= 1.0:
@@ -111,6 +108,19 @@ def gridworld(
     terminal=(marks == "G") | (marks == "P"),
     successor=successor,
   )
+
+
+def grid_rows(layout: Sequence[str] | int | tuple[int, int]) -> list[str]:
+  """The rows of a layout as `gridworld` takes it, of a size those of the open grid.
+
+  Raises:
+    ValueError: other characters, or uneven rows.
+  """
+  sizes: Any = (layout, layout) if isinstance(layout, int) else tuple(layout)
+  rows: list[str] = _open_grid(*sizes) if [type(size) for size in sizes] == [int, int] else list(sizes)
+  if not rows or not rows[0] or len({len(row) for row in rows}) != 1 or set("".join(rows)) - set(".#SGP"):
+    raise ValueError(f"layout must be rows of equal length made of . # S G P; got {rows}")
+  return rows
 
 
 def lottery(

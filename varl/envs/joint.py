@@ -1,0 +1,68 @@
+"""Actions of several integers, as one."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from varl.envs import base
+from varl.envs.base import Environment, State
+from varl.types import Array
+
+MOST = 1024
+"""How many actions there may be: policies and values have an output for each."""
+
+
+def combined(counts: Sequence[int]) -> int:
+  """How many actions there are of several integers, the i-th below counts[i].
+
+  Raises:
+    ValueError: no count, one below 1, or more than `MOST` actions.
+  """
+  counts = [base.positive(count, "each count of actions") for count in counts]
+  total = math.prod(counts)
+  if not counts or total > MOST:
+    raise ValueError(
+      f"actions of several integers are combined to one, of which there may be {MOST}; {counts} makes "
+      f"{total if counts else 'none'}"
+    )
+  return total
+
+
+class MultiDiscrete:
+  """An environment whose action is several integers, as one whose action is a single one.
+
+  Every combination is an action of its own, the last integer changing fastest, so that expectations over actions stay
+  exact and what goes together is learned.
+
+  Args:
+    env: the environment; its `step` takes integers `[k]`.
+    counts: k numbers: the i-th integer is in [0, counts[i]).
+
+  Raises:
+    ValueError: as `combined`.
+  """
+
+  discrete = True
+
+  def __init__(self, env: Environment, counts: Sequence[int]):
+    self.action_size = combined(counts)
+    self.env, self.counts = env, tuple(int(count) for count in counts)
+    self.observation_size = base.positive(env.observation_size, "observation_size")
+    self.context = base.context(env, self.observation_size)
+    self.privileged = base.privileged(env, self.observation_size)
+    if limit := base.time_limit(env):
+      self.time_limit = limit
+
+  def reset(self, rng: Array) -> Any:
+    """The environment's own."""
+    return self.env.reset(rng)
+
+  def step(self, state: Any, action: Array) -> Any:
+    """The environment's own, of the integers that `action` stands for."""
+    return self.env.step(state, jnp.stack(jnp.unravel_index(action, self.counts)).astype(jnp.int32))
+
+  def inner(self, state: State) -> tuple[Any, Any]:
+    """The environment inside, and its own state."""
+    return self.env, state
