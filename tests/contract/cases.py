@@ -1,5 +1,6 @@
 """What the contract's tests share: every algorithm small, on the toy problem whose actions it takes."""
 
+import pytest
 from conftest import PROBLEMS, problems, small
 
 from varl import agents
@@ -9,6 +10,16 @@ from varl.loop.trainer import make_trainer
 
 CONTINUOUS, DISCRETE = PROBLEMS
 DECAY_UPDATES = 3
+
+
+ALIKE = (
+  "sac_v1", "virel", "sql_discrete", "rerpi", "reinforce", "maxent_pg", "erpg", "kl_pg", "svg_mpo", "smc_mpo", "airl",
+  "maxent_irl", "iq_learn", "vime", "iadp", "diayn", "hdp",
+)  # fmt: skip
+"""Algorithms that differ from another one by their losses alone."""
+
+SOME = [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in agents.AGENTS]
+"""All algorithms, for what is of how an agent is built and not of its losses: those `ALIKE` with `-m slow`."""
 
 
 def build(name):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import DECAY_UPDATES, build, trainer
+from cases import DECAY_UPDATES, SOME, build, trainer
 from conftest import acted, of_module, prepared, small, transitions
 
 from varl import agents, components
@@ -184,16 +184,7 @@ def test_the_first_policy_of_an_unbounded_action_space_is_the_same_in_every_stat
     np.testing.assert_allclose([near.mean(), near.std()], [0.0, getattr(config, "initial_std", 1.0)], atol=0.1)
 
 
-ALIKE = (
-  "sac_v1", "virel", "sql_discrete", "rerpi", "reinforce", "maxent_pg", "erpg", "kl_pg", "svg_mpo", "smc_mpo", "airl",
-  "maxent_irl", "iq_learn", "vime", "iadp", "diayn", "hdp",
-)  # fmt: skip
-"""Their loop differs from another algorithm's by the losses alone; they run with `-m slow`."""
-
-
-@pytest.mark.parametrize(
-  "name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in agents.AGENTS]
-)
+@pytest.mark.parametrize("name", SOME)
 def test_it_runs_in_the_loop_and_repeats_bit_for_bit(name):
   agent, env = build(name)
   run = jax.jit(trainer(agent, env).run)

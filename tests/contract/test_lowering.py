@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import build, trainer
+from cases import SOME, build, trainer
 
 from varl import agents
 from varl.run import artifact
@@ -20,7 +20,7 @@ def test_it_is_lowered_for_devices_that_are_not_here(name):
   assert "stablehlo.while" in lowered.lower(lowering_platforms=("cuda", "tpu")).as_text()
 
 
-@pytest.mark.parametrize("name", agents.AGENTS)
+@pytest.mark.parametrize("name", SOME)
 def test_its_policy_is_a_program(name):
   agent, _ = build(name)
   params = agent.init(jax.random.key(0)).params

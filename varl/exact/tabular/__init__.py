@@ -19,7 +19,7 @@ from varl.exact.tabular.mdp import MDP, arrivals, at_successors, dense, expected
 from varl.exact.tabular.messages import Messages, elbo, log_evidence, message_passing
 from varl.exact.tabular.optimism import OptimisticModel, corrected_problem, optimistic_model
 from varl.exact.tabular.planning import PlanningLimit, planning_limit
-from varl.exact.tabular.problems import chain, gridworld, lottery, random_mdp
+from varl.exact.tabular.problems import chain, grid_rows, gridworld, lottery, random_mdp
 from varl.exact.tabular.values import (
   Evaluation,
   HardSolution,
@@ -57,6 +57,7 @@ __all__ = [
   "expected_process",
   "explore",
   "greedy",
+  "grid_rows",
   "gridworld",
   "hard_value_iteration",
   "learn",
