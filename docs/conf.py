@@ -23,7 +23,8 @@ extensions = [
   "sphinx_copybutton",
   "docstrings",
 ]
-if tags.has("plain"):  # noqa: F821  # of Sphinx: what CI reads, without the pages of sources, in a theme that costs less
+plain = tags.has("plain")  # noqa: F821  # of Sphinx: for CI, without pages of sources, in a theme that costs less
+if plain:
   extensions.remove("sphinx.ext.viewcode")
 exclude_patterns = ["_build", "_ext", "results/algorithms"]  # the last are included by the algorithms' pages
 nitpicky = False
@@ -60,19 +61,17 @@ def setup(app):
   app.connect("source-read", relink)
 
 
-html_theme = "basic" if tags.has("plain") else "sphinx_book_theme"  # noqa: F821
-html_title = "varl"
 html_static_path = ["_static"]
 html_css_files = ["varl.css"]
-html_theme_options = (
-  {}
-  if tags.has("plain")
-  else {  # noqa: F821
+html_title = "varl"
+html_theme = "basic"
+if not plain:
+  html_theme = "sphinx_book_theme"
+  html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "show_toc_level": 2,
     "show_navbar_depth": 1,
   }
-)
 copybutton_prompt_text = r">>> |\$ "
 copybutton_prompt_is_regexp = True

@@ -27,7 +27,7 @@ RESULT = pathlib.Path(__file__).parents[1] / "results" / "pendulum_peers.json"
 PEERS = {"rejax": ("rejax==0.1.3", "gymnax==0.0.9"), "sbx": ("sbx-rl==0.28.0",)}
 SETTINGS: dict[str, dict[str, Any]] = {
   "sac": {
-    "num_timesteps": 20_000, "num_envs": 8, "batch_size": 256, "replay_capacity": 20_000, "warm_up": 1_000,
+    "num_timesteps": 10_000, "num_envs": 8, "batch_size": 256, "replay_capacity": 10_000, "warm_up": 1_000,
     "hidden": [256, 256], "learning_rate": 1e-3, "gamma": 0.99, "tau": 0.005,
   },
   "ppo": {

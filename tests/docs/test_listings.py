@@ -34,7 +34,11 @@ def test_pages_that_are_checked_have_listings():
 
 
 # Of Brax, which imports jaxopt, and of its environments.
-@pytest.mark.filterwarnings("ignore:JAXopt is no longer:DeprecationWarning", "ignore:Brax System:UserWarning")
+@pytest.mark.filterwarnings(
+  "ignore:JAXopt is no longer:DeprecationWarning",
+  "ignore:Brax System:UserWarning",
+  "ignore:Accessing `[a-z]+` directly:DeprecationWarning",
+)
 @pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("algorithms/")])
 def test_a_listing_runs(page, tmp_path, monkeypatch):
   """Those of the algorithms' pages are held by `test_algorithms.py`, without the training itself."""
