@@ -31,6 +31,7 @@ class Tabular:
   """
 
   discrete = True
+  dt = 0.25
 
   def __init__(self, mdp: MDP, *, layout: Sequence[str] | None = None):
     if mdp.reward.ndim != 2:

@@ -179,6 +179,7 @@ class Chain:
 
   discrete = True
   action_size = 2
+  dt = 0.25
 
   def __init__(self, length: int = 6):
     if length < 2:

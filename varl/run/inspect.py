@@ -162,9 +162,9 @@ def report(
 ) -> pathlib.Path:
   """Writes one self-contained page of a run: its curves, what inference did, its values, its configuration.
 
-  Where the run has a policy and values of actions, some episodes are acted, and what the value says of each step is
-  drawn against the discounted reward that came: without the price of divergence, which a regularised value takes off,
-  and with the value itself where a time limit cut the episode.
+  Where the run has a policy, and values of actions or states, some episodes are acted, and what the value says of each
+  step is drawn against the discounted reward that came: without the price of divergence, which a regularised value
+  takes off, and with the value itself where a time limit cut the episode.
 
   Args:
     out: the run's directory.
@@ -213,22 +213,28 @@ def report(
 def _returns(
   out: str | os.PathLike[str], run: configure.RunConfig, algorithm: Any, env: Any, episodes: int, seed: int
 ) -> tuple[Any, Any] | None:
-  """Discounted scaled reward from each step of some episodes on, and Q there; None where no value says it."""
+  """Discounted scaled reward from each step of some episodes on, and Q or V there; None where no value says it."""
   found = configure.algorithm_of(run, algorithm)
   gamma, scale = getattr(run.config, "gamma", None), getattr(run.config, "reward_scale", None)
   if found.design is None or gamma is None or scale is None or not (pathlib.Path(out) / "policy").is_dir():
     return None
   policy = export.load_policy(out, algorithm=algorithm)
   design = found.design(policy.agent.spec, export.config_of(run.config, policy.agent.spec))
-  if design.value.backup is None or design.reward is not None or jax.tree.leaves(policy.agent.carry(1)):
+  of_states, of_actions = design.value.v, design.value.q
+  valued = of_states is not None or design.value.backup is not None
+  if not valued or design.reward is not None or jax.tree.leaves(policy.agent.carry(1)):
     return None
   made = configure.environment_of(run, env)
   rows = collect(
     made, policy.agent, policy.params, jax.random.key(seed), episodes=episodes,
     episode_length=run.settings.episode_length, action_repeat=run.settings.action_repeat, stochastic=True,
   )  # fmt: skip
-  value = jax.jit(lambda obs, action: design.value.q(policy.params, scaled(policy.params, obs), action[None])[0])
-  expected = np.asarray(value(jnp.asarray(rows.obs), jnp.asarray(rows.raw_action)))
+
+  def value(obs: Any, action: Any) -> Any:
+    seen = scaled(policy.params, obs)
+    return of_actions(policy.params, seen, action[None])[0] if of_states is None else of_states(policy.params, seen)
+
+  expected = np.asarray(jax.jit(value)(jnp.asarray(rows.obs), jnp.asarray(rows.raw_action)))
   realised, after = np.zeros(len(expected)), 0.0
   for at in reversed(range(len(expected))):
     last = at + 1 == len(expected) or rows.episode[at + 1] != rows.episode[at]

@@ -33,7 +33,8 @@ def value_map(
 ) -> pathlib.Path:
   """Draws what the value of a run says of states, and what its policy does there.
 
-  On a grid (`envs.tabular.gridworld`) every free cell is a state, and arrows are the policy's mean moves. Elsewhere two
+  On a grid (`envs.tabular.gridworld`) every free cell is a state, ends are worth 0, and arrows are the policy's mean
+  moves. Elsewhere two
   entries of the observation vary and the others stay; where actions have two dimensions, arrows are the policy's mode.
   The value is V(s), or where a run has action values Q(s, a) at the mode a.
 
@@ -64,11 +65,14 @@ def value_map(
     raise ValueError("a map is of what the present observation says; this policy has a memory")
   colours = _value(run, policy, algorithm) if of == "value" else _action(policy)
   title = f"{run.algorithm} on {run.env}"
-  layout = getattr(configure.environment_of(run, env), "layout", None)
+  made = configure.environment_of(run, env)
+  layout = getattr(made, "layout", None)
   if layout is not None:
-    states = jnp.eye(policy.agent.spec.observation_size)
+    shown = np.asarray(colours(jnp.eye(policy.agent.spec.observation_size)), float)
+    if of == "value":  # nothing follows an end, whatever the network says of it
+      shown = np.where(made.mdp.terminal, 0.0, shown)
     return pathlib.Path(
-      maps.grid(colours(states), layout, path, log_policy=_log_policy(run, policy, algorithm), label=of, title=title)
+      maps.grid(shown, layout, path, log_policy=_log_policy(run, policy, algorithm), label=of, title=title)
     )
   size = policy.agent.spec.observation_size
   if len(entries) != 2 or len(set(entries)) != 2 or not all(0 <= entry < size for entry in entries):
