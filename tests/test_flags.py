@@ -39,7 +39,7 @@ MISTAKES = [
   (("eval", "nowhere"), "nowhere"),
   (("eval", "nowhere", "--episodes", "0"), "--episodes is a whole number >= 1, got '0'"),
   (("render", "nowhere"), "varl render needs --out"),
-  (("render", "nowhere", "--out", "x.gif"), ".html"),
+  (("render", "nowhere", "--out", "x.avi"), ".html"),
   (("render", "nowhere", "--out", "x.html"), "nowhere"),
   (("list", "sac"), "unexpected argument 'sac'"),
   (("presets", "sack"), "did you mean 'sac'"),

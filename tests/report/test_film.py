@@ -152,3 +152,28 @@ def test_asymmetric_environments_are_drawn_as_what_they_wrap():
 
   env = Asymmetric(Told())
   assert (picture(env, first(env)) < 250).mean() > 0.001
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Brax System:UserWarning")
+def test_brax_is_drawn_where_there_is_opengl():
+  env = make("inverted_pendulum")
+  state = jax.device_get(jax.eval_shape(env.reset, jax.random.key_data(jax.random.key(0))))
+  assert film.can_draw(env)
+  with pytest.raises(ValueError, match=r"MuJoCo cannot draw here \(.*\): it needs OpenGL, .* MUJOCO_GL=egl"):
+    film.frames(env, [state])  # shapes, which nothing can draw
+
+
+def test_a_film_without_a_display_is_drawn_by_egl(monkeypatch):
+  monkeypatch.setattr(film.sys, "platform", "linux")
+  monkeypatch.setattr(film.ctypes.util, "find_library", lambda name: f"lib{name}.so")
+  for display, path, said, expected in (
+    (None, "x.gif", None, "egl"), (None, "x.html", None, None), (":0", "x.gif", None, None),
+    (None, "x.mp4", "osmesa", "osmesa"),
+  ):  # fmt: skip
+    for name, value in (("DISPLAY", display), ("MUJOCO_GL", said)):
+      monkeypatch.delenv(name, raising=False)
+      if value is not None:
+        monkeypatch.setenv(name, value)
+    film.choose_opengl(path)
+    assert film.os.environ.get("MUJOCO_GL") == expected
+  monkeypatch.delenv("MUJOCO_GL", raising=False)

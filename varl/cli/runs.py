@@ -85,6 +85,7 @@ def render(tokens: list[str]) -> int:
 
   film.check(arguments.out, overwrite=arguments.overwrite, width=arguments.width, fps=arguments.fps)
   run_directory(arguments.run)
+  film.choose_opengl(arguments.out)
   from varl.run import inspect
 
   length, total = inspect.render(

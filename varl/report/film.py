@@ -1,10 +1,12 @@
 """Episodes as moving pictures, GIF or MP4, of every environment that can be drawn."""
 
+import ctypes.util
 import io
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -48,6 +50,16 @@ def check(
   if path.suffix.lower() == ".mp4":
     _ffmpeg()
   return path
+
+
+def choose_opengl(path: str | os.PathLike[str]) -> None:
+  """Lets MuJoCo draw a film without a display, by EGL where that is there and nobody said otherwise (`MUJOCO_GL`).
+
+  It has to be said before MuJoCo is first imported, so that commands say it and functions do not.
+  """
+  headless = sys.platform == "linux" and not os.environ.get("DISPLAY")
+  if headless and pathlib.Path(path).suffix.lower() in ENDINGS and ctypes.util.find_library("EGL"):
+    os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def can_draw(env: Any) -> bool:
