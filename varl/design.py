@@ -59,7 +59,8 @@ def with_term(
     design = design._replace(posterior=varl.with_term(design.posterior, cloning, name="cloning", weight=0.1))
 
   It is logged as `<name>_loss`, before the weight. It sees what the axis' own loss sees (`types.LossFn`): a batch whose
-  observations are scaled, and on several devices the rows of one, over which its mean is taken.
+  observations are scaled, and on several devices the rows of one, over which its mean is taken. Beside a memory these
+  observations are the memory's rows, which no other network than its recurrent ones can read.
 
   Args:
     axis: a prior, posterior, value, temperature, model or reward that learns by a gradient step; it takes any number

@@ -93,10 +93,8 @@ class Spec(NamedTuple):
     action_size: number of action dimensions, or of actions where `discrete`.
     discrete: whether an action is one integer in [0, action_size).
     bounded: whether continuous actions live in [-1, 1] (scaled by the environment boundary) or on the whole line.
-    context: how many of the observation's last entries say which task or goal an episode has; running moments leave
-      them as they are.
-    privileged: how many of its entries, those before the context, are for what is learned with (values, models,
-      rewards) and no policy sees.
+    context: how many of the observation's last entries say which task or goal an episode has; no moments scale them.
+    privileged: how many entries before these no policy sees, only what is learned with: values, models, rewards.
   """
 
   observation_size: int
@@ -363,8 +361,8 @@ class Agent(NamedTuple):
   Attributes:
     spec: the environment it is built for.
     init: `key -> AgentState`.
-    act: `(params, carry, obs, key) -> (action, carry, extras)`: raw actions `[B, d]`, exploring; of observations whole,
-      or of the part that the policy sees.
+    act: `(params, carry, obs, key) -> (action, carry, extras)`: raw actions `[B, d]`, exploring. What is privileged in
+      the observations may be left out.
     mode: the same signature; the action to be judged by.
     update: `(state, batch, key) -> (state, metrics)`, one train step on one batch `[B]`; or `[T, B/T]` of steps that
       follow one another, which it prepares itself.
@@ -373,16 +371,14 @@ class Agent(NamedTuple):
     warm_up: the same signature; uniformly random actions for the time before the first update. None: `act` serves.
     renew: `state -> state`, called before each rollout: what earlier ones have shown is put to use (the moments that
       `observe` took in), and what a rollout is compared with is copied (the policy that acts).
-    observe: `(state, transitions, valid) -> state`, called once on each fresh rollout `[T, B]`, before the updates
-      (running moments).
+    observe: `(state, transitions, valid) -> state`, called on each fresh rollout `[T, B]` before updates (moments).
     on_policy: whether it learns from its latest rollout alone. Nothing between a rollout and the updates on it may then
       change the policy: what `observe` takes in counts from the next `renew` on.
     seeding: whether the first rollout, of `warm_up`'s actions, is for `observe` alone and no update is made on it.
     prepare: `(state, transitions, key) -> transitions`, called on that rollout `[T, B]` before updates on its rows.
     sequence: T where each update's batch is of sequences from replay or of a rollout, `[T, B/T]`; 0: of single
       transitions `[B]`.
-    side_batch: rows of a second draw from replay that each update gets as `batch.extras["side"]`, a `SideBatch`; 0:
-      none, and the extras lack it.
+    side_batch: rows of a second draw from replay that each update gets as `batch.extras["side"]`; 0: none.
     by_noise: as in `Posterior`, of observations as the environment gives them.
   """
 

@@ -1,7 +1,8 @@
 """How well a posterior infers: its objective by inference iteration, and its distance from the best of its family.
 
 Everything here works on a design and its parameters, at observations as the axes see them: where the agent normalises,
-`normalize.apply(params["normalizer"], obs)`.
+`normalize.apply(params["normalizer"], obs)`. The networks of a design see these observations alone: one that remembers
+(`varl.agent(..., memory=...)`) reads rows of its memory, and is not for these functions.
 """
 
 from typing import Any, NamedTuple
