@@ -110,7 +110,7 @@ def _value(run: configure.RunConfig, policy: export.Policy, algorithm: Any) -> A
   if found.design is not None:
     design = found.design(policy.agent.spec, export.config_of(run.config, policy.agent.spec))
   if design is None or (design.value.v is None and design.value.backup is None):
-    raise ValueError(f"{run.algorithm} has no value of states or actions to draw; of='action' (--of action) has none")
+    raise ValueError(f"{run.algorithm} has no value of states or actions to draw; of='action' (--of action) needs none")
   value = design.value
 
   @jax.jit
