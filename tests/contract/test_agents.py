@@ -199,8 +199,11 @@ def test_it_runs_in_the_loop_and_repeats_bit_for_bit(name):
     assert all(values[0] == 0 for name, values in metrics.items() if name.endswith(("_loss", "alpha")))
 
 
-def test_numeric_hyper_parameters_can_be_mapped_over(case):
-  module, agent, _, _, _, batch = case
+@pytest.mark.parametrize("name", SOME)
+def test_numeric_hyper_parameters_can_be_mapped_over(name):
+  """With results; that every field of every Config can be is in `test_hyperparameters.py`."""
+  module, (agent, _) = agents.load(name), build(name)
+  batch = acted(agent, transitions(0, (BATCH,), agent.spec))
 
   field = "learning_rate" if module.name == "bc" else "gamma"  # which discounts nothing
 

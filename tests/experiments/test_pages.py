@@ -29,7 +29,7 @@ def test_every_record_is_read_by_a_page():
   unread = []
   for path in sorted(RESULTS.rglob("*")):
     name = path.relative_to(RESULTS).as_posix()
-    run = re.fullmatch(r"\w+/\w+/\w+/(summary\.json|seed\d+/(metrics\.csv|config\.json))", name)
+    run = re.fullmatch(r"\w+/[\w-]+/\w+/(summary\.json|seed\d+/(metrics\.csv|config\.json))", name)
     oracle = re.fullmatch(r"oracles/\w+\.json", name)
     known = run or oracle or name in source or name in pages or path.stem in source
     if path.is_file() and not known:
