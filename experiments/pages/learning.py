@@ -7,6 +7,7 @@ ENVIRONMENTS = {
   "cartpole": "gymnax' CartPole-v1. The highest return is 500. A run counts as solved at 475.",
   "pendulum": "gymnax' Pendulum-v1. A run counts as solved at -200.",
   "gymnasium-Pendulum-v1": "Gymnasium's own Pendulum-v1, stepped on the host. A run counts as solved at -200.",
+  "playground-CartpoleBalance": "MuJoCo Playground's CartpoleBalance, on a CPU. The highest return is 1000.",
   "inverted_double_pendulum": "The highest return is 9360.",
   "reacher": "SAC takes half an update per step, `mbpo` and `smcp` one, and fewer steps: neither learns sooner, and both end lower.",
   "halfcheetah": "A first look on a CPU: at this length most algorithms have not begun to learn. The settings of the runs differ; "

@@ -20,7 +20,7 @@ def page() -> str:
   return "\n".join([
     "# Beside other implementations\n\nSpeed is a ratio within one run: both take turns on one machine. `experiments/peers/brax_trainers.py` says "
     "how Brax's own trainers run on current JAX. Not measured on GPU.\n",
-    throughput(), seconds(), ppo(), gail(), pendulum(), population(), exported(), update_cost(),
+    throughput(), seconds(), ppo(), gail(), pendulum(), environments(), population(), exported(), update_cost(),
   ])  # fmt: skip
 
 
@@ -177,6 +177,30 @@ def pendulum() -> str:
     "the end, the same starts for all seeds of an entry and others for another entry, so that returns of two entries differ by their starts, too. varl's environment is gymnax's, or where it says so Gymnasium's on the host, which is what sbx has.\n",
     table(["", "steps a second", "return", "compiling, s", "JAX"], rows),
     f"Ratios of steps a second, medians of pairs: {pairs}.\n",
+    shell(body["command"]),
+    f"{machine(body)}.\n",
+  ])  # fmt: skip
+
+
+def environments() -> str:
+  body = record("environments-inverted_pendulum.json")
+  rows = []
+  for row in body["rows"]:
+    cells = [f"{row['num_envs']:,}"]
+    for kind in ("stepping", "training"):
+      low, high = row[kind]["ratio_min_max"]
+      cells += [
+        f"{row[kind]['varl']:,.0f}",
+        f"{row[kind]['brax']:,.0f}",
+        f"{row[kind]['ratio']:.2f} ({low:.2f} to {high:.2f})",
+      ]
+    rows.append(cells)
+  stepping, training = body["knee"]["stepping"], body["knee"]["training"]
+  return "\n".join([
+    "## Steps a second against the number of environments\n",
+    f"`{body['env']}`, stepped alone under random actions, and trained by PPO with Brax's networks and minibatches. On this machine 80 % of the most steps a second are "
+    f"reached with {stepping['varl']:,} environments when stepped alone (Brax {stepping['brax']:,}), and with {training['varl']:,} when trained (Brax {training['brax']:,}).\n",
+    table(["environments", "stepped, varl", "Brax", "ratio", "trained, varl", "Brax", "ratio"], rows),
     shell(body["command"]),
     f"{machine(body)}.\n",
   ])  # fmt: skip

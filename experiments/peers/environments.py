@@ -101,6 +101,18 @@ def knee(rows: list[dict[str, Any]], kind: str, whose: str) -> int:
   return min(int(row["num_envs"]) for row in rows if row[kind][whose] >= 0.8 * most)
 
 
+def write(env: str, rows: list[dict[str, Any]]) -> None:
+  """The record so far: of large numbers of environments the trainers take many minutes."""
+  body = {
+    "command": " ".join(["python -m experiments.peers.environments", *sys.argv[1:]]),
+    "env": env,
+    "rows": rows,
+    "knee": {kind: {whose: knee(rows, kind, whose) for whose in ("varl", "brax")} for kind in ("stepping", "training")},
+    **doctor.device_summary(),
+  }
+  (RESULTS / f"environments-{env}.json").write_text(json.dumps(body, indent=1) + "\n")
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--env", default="inverted_pendulum")
@@ -120,14 +132,7 @@ def main() -> None:
     rows.append(row)
     print(json.dumps(row), flush=True)
     jax.clear_caches()
-  body = {
-    "command": " ".join(["python -m experiments.peers.environments", *sys.argv[1:]]),
-    "env": args.env,
-    "rows": rows,
-    "knee": {kind: {whose: knee(rows, kind, whose) for whose in ("varl", "brax")} for kind in ("stepping", "training")},
-    **doctor.device_summary(),
-  }
-  (RESULTS / f"environments-{args.env}.json").write_text(json.dumps(body, indent=1) + "\n")
+    write(args.env, rows)
 
 
 if __name__ == "__main__":
