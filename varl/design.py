@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from flax.errors import FlaxError
 
 from varl import checks, networks, normalize
 from varl.memory import MEMORY, Memory
@@ -331,7 +332,7 @@ def _check_sight(agent: Agent) -> None:
 
   try:
     jax.eval_shape(act, jax.random.key(0))
-  except Exception as error:
+  except (TypeError, ValueError, FlaxError) as error:
     raise ValueError(
       f"{agent.spec.privileged} of the observation's {agent.spec.observation_size} entries are privileged, and this "
       "algorithm's policy cannot act without them (it asks its values or its model, or its network sees all): take one "

@@ -14,6 +14,18 @@ def sync_directory(directory: str | os.PathLike[str]) -> None:
     os.close(descriptor)
 
 
+def check_new(path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
+  """The path of a file that is to be written.
+
+  Raises:
+    ValueError: something has the name already, and is not to be replaced.
+  """
+  path = pathlib.Path(path)
+  if path.exists() and not overwrite:
+    raise ValueError(f"{path} exists already; choose another name, or overwrite it (--overwrite)")
+  return path
+
+
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
   """Replaces the content of `path` in one step.
 

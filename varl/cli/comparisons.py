@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+from varl import files
 from varl.cli.shared import COUNT, SEED, command, joined, numbers, run_directory
 from varl.flags import Parser, whole_number
 from varl.report import compare as scores
@@ -29,9 +30,7 @@ def plot(tokens: list[str]) -> int:
   )
   parser.add_argument("--log", action="store_true", help="a logarithmic axis of the metric")
   arguments = parser.parse(tokens)
-  path = plots.check_picture(arguments.out)
-  if path.exists() and not arguments.overwrite:
-    raise ValueError(f"{path} exists already; choose another name, or pass --overwrite")
+  path = files.check_new(plots.check_picture(arguments.out), overwrite=arguments.overwrite)
   groups = scores.group(_checked(arguments.runs))
   x, band = arguments.x, arguments.band
   plots.curves(groups, path, metric=arguments.metric, band=band, x=x, log=arguments.log)
@@ -114,9 +113,7 @@ def draw_map(tokens: list[str]) -> int:
   )
   parser.add_argument("--resolution", type=COUNT, default=64, metavar="N", help="points a side (default: 64)")
   arguments = parser.parse(joined(tokens, "--low", "--high", "--at"))
-  path = plots.check_picture(arguments.out)
-  if path.exists() and not arguments.overwrite:
-    raise ValueError(f"{path} exists already; choose another name, or pass --overwrite")
+  path = files.check_new(plots.check_picture(arguments.out), overwrite=arguments.overwrite)
   run_directory(arguments.run)
   from varl.run import maps
 

@@ -2,6 +2,7 @@
 
 import pathlib
 
+from varl import files
 from varl.cli.shared import COUNT, SEED, command, run_directory
 
 
@@ -46,8 +47,7 @@ def rollout(tokens: list[str]) -> int:
   path = pathlib.Path(arguments.out)
   if path.suffix != ".npz":
     raise ValueError(f"demonstrations are a file FILE.npz, got {arguments.out!r}")
-  if path.exists() and not (arguments.overwrite and path.is_file()):
-    raise ValueError(f"{path} exists already; choose another name, or pass --overwrite")
+  files.check_new(path, overwrite=arguments.overwrite and path.is_file())
   run_directory(arguments.run)
   from varl import demonstrations
   from varl.run import inspect
@@ -117,9 +117,7 @@ def export(tokens: list[str]) -> int:
   from varl.run import artifact
 
   kind = artifact.check(arguments.out, arguments.format)
-  path = pathlib.Path(arguments.out)
-  if path.exists() and not arguments.overwrite:
-    raise ValueError(f"{path} exists already; choose another name, or pass --overwrite")
+  path = files.check_new(arguments.out, overwrite=arguments.overwrite)
   directory = pathlib.Path(arguments.run)
   if not (directory / "policy").is_dir():  # of a run, or the best one of a population
     run_directory(arguments.run)

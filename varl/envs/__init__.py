@@ -11,7 +11,7 @@ from varl.envs.registry import make, names, register
 
 if TYPE_CHECKING:
   from varl.envs import toys
-  from varl.envs.base import Environment, State
+  from varl.envs.base import Environment, State, Wrapper
   from varl.envs.door import Report, check
   from varl.envs.frozen import ChosenSkills, Latent
   from varl.envs.joint import MultiDiscrete
@@ -37,6 +37,7 @@ __all__ = [
   "TimeStep",
   "VectorEnv",
   "VectorState",
+  "Wrapper",
   "catalog",
   "check",
   "make",
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 _LAZY = {
-  "varl.envs.base": ("Environment", "State"),
+  "varl.envs.base": ("Environment", "State", "Wrapper"),
   "varl.envs.door": ("Report", "check"),
   "varl.envs.frozen": ("ChosenSkills", "Latent"),
   "varl.envs.joint": ("MultiDiscrete",),

@@ -75,6 +75,46 @@ class State(struct.PyTreeNode):
   data: Any = None
 
 
+class Wrapper:
+  """An environment around another one; what it does not say anew is the inner one's.
+
+  Its `observation_size`, `action_size`, `discrete`, `action_bounds`, `context`, `privileged` and, where there is one,
+  `time_limit` are the inner one's. `reset` and `step` are, too, each state shown by `seen`.
+
+  Args:
+    env: the environment inside.
+    observation_size: of this one, where it is another number or the inner one's is none.
+
+  Raises:
+    ValueError: what the environment says of itself is malformed.
+  """
+
+  def __init__(self, env: Any, observation_size: int | None = None):
+    self.env = env
+    own = positive(env.observation_size, "observation_size") if observation_size is None else observation_size
+    self.observation_size, self.context, self.privileged = own, context(env, own), privileged(env, own)
+    self.action_size, self.discrete = action_size(env), is_discrete(env)
+    self.action_bounds: Any = getattr(env, "action_bounds", DEFAULT_BOUNDS)
+    if limit := time_limit(env):
+      self.time_limit = limit
+
+  def reset(self, rng: Array) -> Any:
+    """The environment's own, shown."""
+    return self.seen(self.env.reset(rng))
+
+  def step(self, state: Any, action: Array) -> Any:
+    """The environment's own step, shown."""
+    return self.seen(self.env.step(state.data, action))
+
+  def seen(self, own: Any) -> State:
+    """A state of the inner environment as one of this one's, which holds it as `data`."""
+    return State(own.obs, own.reward, own.done, metrics=own.metrics, info=own.info, data=own)
+
+  def inner(self, state: Any) -> tuple[Any, Any]:
+    """The environment inside, and its own part of a state."""
+    return self.env, state.data
+
+
 class Bounds(NamedTuple):
   """An action range, each side `float32[action_size]`."""
 

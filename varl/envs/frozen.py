@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from varl.envs import base
-from varl.envs.base import Environment, State
+from varl.envs.base import Environment, State, Wrapper
 from varl.types import Array
 
 
-class Latent:
+class Latent(Wrapper):
   """An environment whose action is the noise of a frozen policy: a higher policy acts in its latent space.
 
     s' ~ p(·|s, f_s(h)),    f_s: the policy's invertible map of noise h to actions
@@ -28,38 +28,22 @@ class Latent:
   Reference: Haarnoja et al. 2018, 1804.02808, section 4.2.
   """
 
-  action_bounds = None
-  discrete = False
-
   def __init__(self, env: Environment, policy: Any):
-    self.env, self.policy = env, policy
     spec = policy.agent.spec
     if policy.agent.by_noise is None:
       raise ValueError("this policy is no map of noise to actions: train one with posteriors.direct, as sac's is")
     _same(env, policy, observed=spec.observation_size)
-    self.observation_size, self.action_size = spec.observation_size, spec.action_size
-    self.context = base.context(env, spec.observation_size)
-    self.privileged = base.privileged(env, spec.observation_size)
-    if limit := base.time_limit(env):
-      self.time_limit = limit
-
-  def reset(self, rng: Array) -> State:
-    """The environment's own."""
-    return _held(self.env.reset(rng))
+    super().__init__(env)
+    self.policy, self.action_bounds = policy, None
 
   def step(self, state: State, action: Array) -> State:
     """The environment's own, by the action that the noise stands for."""
-    own: Any = state.data
     agent = self.policy.agent
-    raw = agent.by_noise(self.policy.params, own.obs[None], action[None])[0]
-    return _held(self.env.step(own, self.policy.in_units(agent.execute(raw))))
-
-  def inner(self, state: Any) -> tuple[Any, Any]:
-    """The environment inside, and its own state."""
-    return self.env, state.data
+    raw = agent.by_noise(self.policy.params, state.data.obs[None], action[None])[0]
+    return super().step(state, self.policy.in_units(agent.execute(raw)))
 
 
-class ChosenSkills:
+class ChosenSkills(Wrapper):
   """An environment whose action is a skill of a frozen policy, which then acts for some steps.
 
     s_{t+k} ~ the policy π(·|s, z) for k steps, r = Σ_i r_{t+i}
@@ -77,20 +61,16 @@ class ChosenSkills:
     ValueError: fewer than one step, a policy without skills or with a memory, or of an environment of another shape.
   """
 
-  action_bounds = None
-  discrete = True
-
   def __init__(self, env: Environment, policy: Any, steps: int = 10):
     spec = policy.agent.spec
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
       raise ValueError(f"a skill acts for at least one step, got steps={steps!r}")
     if spec.context < 2:
       raise ValueError(f"the policy has no skills to choose from: its observations end with {spec.context} of context")
-    self.env, self.policy, self.steps = env, policy, steps
     _same(env, policy, observed=spec.observation_size - spec.context)
-    self.observation_size, self.action_size = spec.observation_size - spec.context, spec.context
-    self.context = base.context(env, self.observation_size)
-    self.privileged = base.privileged(env, self.observation_size)
+    super().__init__(env)
+    self.policy, self.steps = policy, steps
+    self.action_size, self.discrete, self.action_bounds = spec.context, True, None
     if limit := base.time_limit(env):
       self.time_limit = -(-limit // steps)
 
@@ -98,7 +78,7 @@ class ChosenSkills:
     """The environment's own, and the stream of what the policy draws."""
     own_key, stream = jax.random.split(jax.random.wrap_key_data(rng))
     own = self.env.reset(jax.random.key_data(own_key))
-    return State(own.obs, own.reward, own.done, metrics=own.metrics, info=own.info, data=(own, stream))
+    return self.seen(own).replace(data=(own, stream))
 
   def step(self, state: State, action: Array) -> State:
     """Steps of the skill `action`, until the episode ends."""
@@ -117,15 +97,11 @@ class ChosenSkills:
     start = own.replace(done=jnp.zeros_like(own.done))
     total = jnp.zeros_like(own.reward)
     (own, total), _ = jax.lax.scan(one, (start, total), jax.random.split(now, self.steps))
-    return State(own.obs, total, own.done, metrics=own.metrics, info=own.info, data=(own, stream))
+    return self.seen(own).replace(reward=total, data=(own, stream))
 
   def inner(self, state: Any) -> tuple[Any, Any]:
     """The environment inside, and its own state."""
     return self.env, state.data[0]
-
-
-def _held(own: Any) -> State:
-  return State(own.obs, own.reward, own.done, metrics=own.metrics, info=own.info, data=own)
 
 
 def _same(env: Environment, policy: Any, *, observed: int) -> None:

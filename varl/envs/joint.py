@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from varl.envs import base
-from varl.envs.base import Environment, State
+from varl.envs.base import Environment, Wrapper
 from varl.types import Array
 
 MOST = 1024
@@ -30,7 +30,7 @@ def combined(counts: Sequence[int]) -> int:
   return total
 
 
-class MultiDiscrete:
+class MultiDiscrete(Wrapper):
   """An environment whose action is several integers, as one whose action is a single one.
 
   Every combination is an action of its own, the last integer changing fastest, so that expectations over actions stay
@@ -44,25 +44,12 @@ class MultiDiscrete:
     ValueError: as `combined`.
   """
 
-  discrete = True
-
   def __init__(self, env: Environment, counts: Sequence[int]):
-    self.action_size = combined(counts)
-    self.env, self.counts = env, tuple(int(count) for count in counts)
-    self.observation_size = base.positive(env.observation_size, "observation_size")
-    self.context = base.context(env, self.observation_size)
-    self.privileged = base.privileged(env, self.observation_size)
-    if limit := base.time_limit(env):
-      self.time_limit = limit
-
-  def reset(self, rng: Array) -> Any:
-    """The environment's own."""
-    return self.env.reset(rng)
+    total = combined(counts)
+    super().__init__(env)
+    self.action_size, self.discrete, self.action_bounds = total, True, None
+    self.counts = tuple(int(count) for count in counts)
 
   def step(self, state: Any, action: Array) -> Any:
     """The environment's own, of the integers that `action` stands for."""
-    return self.env.step(state, jnp.stack(jnp.unravel_index(action, self.counts)).astype(jnp.int32))
-
-  def inner(self, state: State) -> tuple[Any, Any]:
-    """The environment inside, and its own state."""
-    return self.env, state
+    return super().step(state, jnp.stack(jnp.unravel_index(action, self.counts)).astype(jnp.int32))

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from varl.envs import base
-from varl.envs.base import Environment, State
+from varl.envs.base import Environment, State, Wrapper
 from varl.envs.registry import make
-from varl.types import Array
 
 
-class Partial:
+class Partial(Wrapper):
   """An environment whose policy sees some entries of the observation, in their order: what they lack has to be
   remembered.
 
@@ -35,31 +34,15 @@ class Partial:
       raise ValueError("this environment says itself which part of the observation a policy sees")
     if keep[len(keep) - context :] != list(range(size - context, size)):
       raise ValueError(f"the last {context} entries say the task, and stay the last ones; got {keep}")
-    self.env, self.keep = env, jnp.asarray(keep)
-    self.observation_size, self.context = len(keep), context
-    self.action_size, self.discrete = base.action_size(env), base.is_discrete(env)
-    self.action_bounds = getattr(env, "action_bounds", base.DEFAULT_BOUNDS)
-    if limit := base.time_limit(env):
-      self.time_limit = limit
-
-  def reset(self, rng: Array) -> State:
-    """The environment's own, seen in part."""
-    return self.seen(self.env.reset(rng))
-
-  def step(self, state: State, action: Array) -> State:
-    """The environment's own step."""
-    return self.seen(self.env.step(state.data, action))
+    super().__init__(env, len(keep))
+    self.context, self.keep = context, jnp.asarray(keep)
 
   def seen(self, own: Any) -> State:
-    """An environment's own state, seen in part."""
-    return State(own.obs[self.keep], own.reward, own.done, metrics=own.metrics, info=own.info, data=own)
-
-  def inner(self, state: Any) -> tuple[Any, Any]:
-    """The environment inside, and its own state."""
-    return self.env, state.data
+    """The environment's own state, seen in part."""
+    return super().seen(own).replace(obs=own.obs[self.keep])
 
 
-class Asymmetric:
+class Asymmetric(Wrapper):
   """An environment whose observations are dicts: of one entry for the policy, and one more for what is learned with.
 
   Observation: `[obs[policy], obs[values]]`. The last entries are `privileged`: critics, models and rewards see all, the
@@ -80,7 +63,6 @@ class Asymmetric:
     first = jax.eval_shape(env.reset, jax.ShapeDtypeStruct((2,), jnp.uint32))
     if not isinstance(first.obs, Mapping):
       raise ValueError(f"observations of {type(env).__name__} are no dict of entries to choose from")
-    self.env = env
     self.entries = (policy,) if values is None else (policy, values)
     sizes = []
     for entry in self.entries:
@@ -89,28 +71,12 @@ class Asymmetric:
         found = ", ".join(f"{name} {list(getattr(leaf, 'shape', ()))}" for name, leaf in first.obs.items())
         raise ValueError(f"{entry!r} is no vector among the observations of {type(env).__name__}, which are {found}")
       sizes.append(shape[0])
-    self.observation_size, self.privileged = sum(sizes), sum(sizes[1:])
-    self.action_size, self.discrete = base.action_size(env), base.is_discrete(env)
-    self.action_bounds = getattr(env, "action_bounds", base.DEFAULT_BOUNDS)
-    if limit := base.time_limit(env):
-      self.time_limit = limit
+    super().__init__(env, sum(sizes))
+    self.privileged = sum(sizes[1:])
 
-  def reset(self, rng: Array) -> State:
-    """The environment's own, its entries one after the other."""
-    return self.joined(self.env.reset(rng))
-
-  def step(self, state: State, action: Array) -> State:
-    """The environment's own step."""
-    return self.joined(self.env.step(state.data, action))
-
-  def joined(self, own: Any) -> State:
-    """An environment's own state, with the entries of its observation as one vector."""
-    obs = jnp.concatenate([own.obs[entry] for entry in self.entries])
-    return State(obs, own.reward, own.done, metrics=own.metrics, info=own.info, data=own)
-
-  def inner(self, state: Any) -> tuple[Any, Any]:
-    """The environment inside, and its own state."""
-    return self.env, state.data
+  def seen(self, own: Any) -> State:
+    """The environment's own state, the entries of its observation one after the other."""
+    return super().seen(own).replace(obs=jnp.concatenate([own.obs[entry] for entry in self.entries]))
 
 
 def inverted_pendulum_positions() -> Partial:

@@ -7,15 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from varl.envs import base
-from varl.envs.base import Environment, State
+from varl.envs.base import Environment, State, Wrapper
 from varl.types import Array
 
 _SYSTEMS = ("sys", "_mjx_model")
 """Where Brax's environments and MuJoCo Playground's have their physics."""
 
 
-class Randomized:
+class Randomized(Wrapper):
   """An environment whose every episode has one of n variations of its physics, uniformly drawn.
 
   The policy is not told which: it learns what serves under all of them. Only what varies is held n times.
@@ -42,7 +41,8 @@ class Randomized:
       raise ValueError(
         f"{type(env).__name__} has no physics to vary: give an environment of Brax's or Playground's without wrappers"
       )
-    self.env, self.variations = env, variations
+    super().__init__(env)
+    self.variations = variations
     try:
       self.systems, self.axes = randomize(
         getattr(env, self.system), jax.random.split(jax.random.PRNGKey(seed), variations)
@@ -56,24 +56,17 @@ class Randomized:
     if not varied or set(varied) != {variations}:
       lengths = sorted(set(varied)) if varied else "nothing that varies"
       raise ValueError(f"what varies has a leading axis of {variations}; found {lengths}")
-    self.observation_size = base.positive(env.observation_size, "observation_size")
-    self.action_size, self.discrete = base.action_size(env), base.is_discrete(env)
-    self.action_bounds = getattr(env, "action_bounds", base.DEFAULT_BOUNDS)
-    self.context = base.context(env, self.observation_size)
-    self.privileged = base.privileged(env, self.observation_size)
-    if limit := base.time_limit(env):
-      self.time_limit = limit
 
   def reset(self, rng: Array) -> State:
     """A variation drawn with the legacy key `rng`, and a first state under it."""
     which_key, own_key = jax.random.split(jax.random.wrap_key_data(rng))
     which = jax.random.randint(which_key, (), 0, self.variations)
-    return self.seen(self.only(which).reset(jax.random.key_data(own_key)), which)
+    return self.under(self.only(which).reset(jax.random.key_data(own_key)), which)
 
   def step(self, state: State, action: Array) -> State:
     """The environment's own step, under the episode's variation."""
     which, own = state.data
-    return self.seen(self.only(which).step(own, action), which)
+    return self.under(self.only(which).step(own, action), which)
 
   def only(self, which: Any) -> Any:
     """The environment under one variation."""
@@ -90,9 +83,9 @@ class Randomized:
     which, own = state.data
     return self.only(int(which)), own
 
-  def seen(self, own: Any, which: Array) -> State:
+  def under(self, own: Any, which: Array) -> State:
     """The environment's own state, with the number of its variation."""
-    return State(own.obs, own.reward, own.done, metrics=own.metrics, info=own.info, data=(which, own))
+    return self.seen(own).replace(data=(which, own))
 
   @staticmethod
   def _length(axis: Any, leaf: Any) -> Any:

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from varl.envs import base, toys
-from varl.envs.base import Environment, State
+from varl.envs.base import Environment, State, Wrapper
 from varl.envs.tabular import gridworld
 from varl.types import Array
 
 
-class Tasks:
+class Tasks(Wrapper):
   """K environments of one shape; each episode is one of them, uniformly drawn, and the observation says which.
 
   Observation: the task's own, and the task's number, one-hot, `[o + K]`. The last K entries are its `context`: running
@@ -39,41 +39,33 @@ class Tasks:
     for number, state in enumerate(states):
       if jax.tree.map(_described, state) != jax.tree.map(_described, states[0]):
         raise ValueError(f"the states of task 0 and task {number} hold different things, so that no step serves both")
-    self.envs, self.env = envs, envs[0]
-    self.context = self.tasks = len(envs)
-    first = envs[0]
+    first, self.envs, self.tasks = envs[0], envs, len(envs)
     own = base.positive(first.observation_size, "observation_size")
-    self.observation_size, self.privileged = own + self.tasks, base.privileged(first, own)
-    if self.privileged and base.context(first, own):
+    if base.privileged(first, own) and base.context(first, own):
       raise ValueError("the tasks' own context would lie between what is privileged and the task's number")
-    self.action_size = base.action_size(first)
-    self.discrete = base.is_discrete(first)
-    self.action_bounds = getattr(first, "action_bounds", base.DEFAULT_BOUNDS)
-    if limit := base.time_limit(first):
-      self.time_limit = limit
+    super().__init__(first, own + self.tasks)
+    self.context = self.tasks
 
   def reset(self, rng: Array) -> State:
     """A task drawn with the legacy key `rng`, and its first state."""
     task_key, own_key = jax.random.split(jax.random.wrap_key_data(rng))
     task = jax.random.randint(task_key, (), 0, self.tasks)
     state = jax.lax.switch(task, [env.reset for env in self.envs], jax.random.key_data(own_key))
-    return self.seen(state, task)
+    return self.of_task(state, task)
 
   def step(self, state: State, action: Array) -> State:
     """The task's own step."""
     task, own = state.data
-    return self.seen(jax.lax.switch(task, [env.step for env in self.envs], own, action), task)
+    return self.of_task(jax.lax.switch(task, [env.step for env in self.envs], own, action), task)
 
   def only(self, task: int) -> "OneTask":
     """An environment of the same observations whose episodes are all of this task."""
     return OneTask(self, task)
 
-  def seen(self, own: Any, task: Array) -> State:
+  def of_task(self, own: Any, task: Array) -> State:
     """A task's own state, with its number in the observation."""
     which = jax.nn.one_hot(task, self.tasks, dtype=own.obs.dtype)
-    return State(
-      jnp.concatenate([own.obs, which]), own.reward, own.done, metrics=own.metrics, info=own.info, data=(task, own)
-    )
+    return self.seen(own).replace(obs=jnp.concatenate([own.obs, which]), data=(task, own))
 
   def inner(self, state: Any) -> tuple[Any, Any]:
     """The task of a state that is no tracer, and its own state."""
@@ -81,24 +73,21 @@ class Tasks:
     return self.envs[int(task)], own
 
 
-class OneTask:
+class OneTask(Wrapper):
   """One of several tasks, observed as all are: `Tasks.only`."""
 
   def __init__(self, of: Tasks, task: int):
+    super().__init__(of, of.observation_size)
     self.of, self.task, self.env = of, task, of.envs[task]
-    self.observation_size, self.action_size, self.context = of.observation_size, of.action_size, of.context
-    self.discrete, self.action_bounds, self.privileged = of.discrete, of.action_bounds, of.privileged
-    if limit := base.time_limit(of):
-      self.time_limit = limit
 
   def reset(self, rng: Array) -> State:
     """The task's first state, by the key that its own `reset` would get."""
     own_key = jax.random.split(jax.random.wrap_key_data(rng))[1]
-    return self.of.seen(self.of.envs[self.task].reset(jax.random.key_data(own_key)), jnp.int32(self.task))
+    return self.of.of_task(self.of.envs[self.task].reset(jax.random.key_data(own_key)), jnp.int32(self.task))
 
   def step(self, state: State, action: Array) -> State:
     """The task's own step."""
-    return self.of.seen(self.of.envs[self.task].step(state.data[1], action), jnp.int32(self.task))
+    return self.of.of_task(self.of.envs[self.task].step(state.data[1], action), jnp.int32(self.task))
 
   def inner(self, state: Any) -> tuple[Any, Any]:
     """The task, and its own state."""
@@ -112,12 +101,12 @@ class Skills(Tasks):
     """A skill drawn with the legacy key `rng`, and a first state."""
     skill_key, own_key = jax.random.split(jax.random.wrap_key_data(rng))
     skill = jax.random.randint(skill_key, (), 0, self.tasks)
-    return self.seen(self.envs[0].reset(jax.random.key_data(own_key)), skill)
+    return self.of_task(self.envs[0].reset(jax.random.key_data(own_key)), skill)
 
   def step(self, state: State, action: Array) -> State:
     """The environment's own step."""
     skill, own = state.data
-    return self.seen(self.envs[0].step(own, action), skill)
+    return self.of_task(self.envs[0].step(own, action), skill)
 
 
 def with_skill(env: Environment, skills: int) -> Skills:

@@ -41,8 +41,7 @@ def check(
   if path.suffix.lower() not in ENDINGS:
     return render.check_path(path, overwrite=overwrite)
   render.check_place(path)
-  if path.exists() and not overwrite:
-    raise ValueError(f"{path} exists already; choose another name, or overwrite (--overwrite)")
+  files.check_new(path, overwrite=overwrite)
   if width < 16:
     raise ValueError(f"a film is at least 16 pixels wide, got {width}")
   if fps is not None and not 0 < fps <= 60:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from varl import agents, demonstrations, files, rewards
-from varl.types import Agent, Array, Carry, Key, Params, Reward, Spec
+from varl.types import Agent, Array, Carry, Design, Key, Params, Reward, Spec
 
 SCHEMA = 1
 _DESCRIPTION, _PARAMS = "policy.json", "params.msgpack"
@@ -142,6 +142,15 @@ def load_policy(path: str | os.PathLike[str], *, algorithm: Any = None, stochast
   return _load(path, algorithm, stochastic)[0]
 
 
+def load_design(path: str | os.PathLike[str], *, algorithm: Any = None) -> tuple[Policy, Design | None]:
+  """A run's policy, and the design that it was learned by; None where its algorithm has none.
+
+  Args and Raises are those of `load_policy`.
+  """
+  policy, made, config = _load(path, algorithm, False)
+  return policy, None if made.design is None else made.design(policy.agent.spec, config)
+
+
 def policy_directory(path: str | os.PathLike[str]) -> pathlib.Path:
   """The directory of a policy: of a run, or this one itself."""
   directory = pathlib.Path(path)
@@ -161,13 +170,13 @@ def load_reward(path: str | os.PathLike[str], spec: Spec | None = None, *, algor
   Raises:
     ValueError: as `load_policy`; the algorithm learns no reward; or the reward is of another environment.
   """
-  policy, made, config = _load(path, algorithm, False)
+  policy, design = load_design(path, algorithm=algorithm)
   own = policy.agent.spec
   if spec is not None and spec != own:
     raise ValueError(f"the reward of {path} was learned for {own}, but this environment is {spec}")
-  reward = None if made.design is None else made.design(own, config).reward
+  reward = None if design is None else design.reward
   if reward is None:
-    raise ValueError(f"the run in {path} learned no reward: {made.name} has none of its own")
+    raise ValueError(f"the run in {path} learned no reward: its algorithm has none of its own")
   return rewards.learned(reward, policy.params)
 
 

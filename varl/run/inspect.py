@@ -214,12 +214,12 @@ def _returns(
   out: str | os.PathLike[str], run: configure.RunConfig, algorithm: Any, env: Any, episodes: int, seed: int
 ) -> tuple[Any, Any] | None:
   """Discounted scaled reward from each step of some episodes on, and Q or V there; None where no value says it."""
-  found = configure.algorithm_of(run, algorithm)
   gamma, scale = getattr(run.config, "gamma", None), getattr(run.config, "reward_scale", None)
-  if found.design is None or gamma is None or scale is None or not (pathlib.Path(out) / "policy").is_dir():
+  if gamma is None or scale is None or not (pathlib.Path(out) / "policy").is_dir():
     return None
-  policy = export.load_policy(out, algorithm=algorithm)
-  design = found.design(policy.agent.spec, export.config_of(run.config, policy.agent.spec))
+  policy, design = export.load_design(out, algorithm=algorithm)
+  if design is None:
+    return None
   of_states, of_actions = design.value.v, design.value.q
   valued = of_states is not None or design.value.backup is not None
   if not valued or design.reward is not None or jax.tree.leaves(policy.agent.carry(1)):

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varl import files
 from varl.design import scaled
 from varl.normalize import NORMALIZER
 from varl.report import maps, plots
 from varl.run import configure, export
+from varl.types import Design
 
 QUANTITIES = ("value", "action")
 
@@ -54,16 +56,14 @@ def value_map(
     ValueError: as `run.inspect.evaluate`; a policy with a memory or, for its value, an algorithm without one of states
       or actions; an argument out of its range; a file of another kind, or one that exists.
   """
-  path = plots.check_picture(path)
-  if path.exists() and not overwrite:
-    raise ValueError(f"{path} exists already; choose another name, or overwrite (--overwrite)")
+  path = files.check_new(plots.check_picture(path), overwrite=overwrite)
   if of not in QUANTITIES:
     raise ValueError(f"a map is of {' or '.join(QUANTITIES)}, got {of!r}")
   run = configure.read(out, algorithm)
-  policy = export.load_policy(out, algorithm=algorithm)
+  policy, design = export.load_design(out, algorithm=algorithm)
   if jax.tree.leaves(policy.agent.carry(1)):
     raise ValueError("a map is of what the present observation says; this policy has a memory")
-  colours = _value(run, policy, algorithm) if of == "value" else _action(policy)
+  colours = _value(run.algorithm, policy, design) if of == "value" else _action(policy)
   title = f"{run.algorithm} on {run.env}"
   made = configure.environment_of(run, env)
   layout = getattr(made, "layout", None)
@@ -71,9 +71,7 @@ def value_map(
     shown = np.asarray(colours(jnp.eye(policy.agent.spec.observation_size)), float)
     if of == "value":  # nothing follows an end, whatever the network says of it
       shown = np.where(made.mdp.terminal, 0.0, shown)
-    return pathlib.Path(
-      maps.grid(shown, layout, path, log_policy=_log_policy(run, policy, algorithm), label=of, title=title)
-    )
+    return pathlib.Path(maps.grid(shown, layout, path, log_policy=_log_policy(policy, design), label=of, title=title))
   size = policy.agent.spec.observation_size
   if len(entries) != 2 or len(set(entries)) != 2 or not all(0 <= entry < size for entry in entries):
     raise ValueError(f"two different entries of 0 to {size - 1} vary; got {list(entries)}")
@@ -103,14 +101,10 @@ def value_map(
   )  # fmt: skip
 
 
-def _value(run: configure.RunConfig, policy: export.Policy, algorithm: Any) -> Any:
+def _value(name: str, policy: export.Policy, design: Design | None) -> Any:
   """The function of states that says what they are worth."""
-  found = configure.algorithm_of(run, algorithm)
-  design = None
-  if found.design is not None:
-    design = found.design(policy.agent.spec, export.config_of(run.config, policy.agent.spec))
   if design is None or (design.value.v is None and design.value.backup is None):
-    raise ValueError(f"{run.algorithm} has no value of states or actions to draw; of='action' (--of action) needs none")
+    raise ValueError(f"{name} has no value of states or actions to draw; of='action' (--of action) needs none")
   value = design.value
 
   @jax.jit
@@ -133,14 +127,11 @@ def _action(policy: export.Policy) -> Any:
   return colours
 
 
-def _log_policy(run: configure.RunConfig, policy: export.Policy, algorithm: Any) -> Any:
+def _log_policy(policy: export.Policy, design: Design | None) -> Any:
   """log π(a|s) `[S, A]` of every state of a grid; of the mode alone where the policy has no density."""
   spec = policy.agent.spec
   states = jnp.eye(spec.observation_size)
-  found = configure.algorithm_of(run, algorithm)
-  density: Any = None
-  if found.design is not None:
-    density = found.design(spec, export.config_of(run.config, spec)).posterior.log_prob
+  density: Any = None if design is None else design.posterior.log_prob
   if density is None:
     return jnp.log(jax.nn.one_hot(policy(states), spec.action_size) + 1e-9)
   actions = jnp.broadcast_to(jnp.arange(spec.action_size)[:, None], (spec.action_size, len(states)))
