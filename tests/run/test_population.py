@@ -212,3 +212,10 @@ def test_the_command_line_sweeps(tmp_path, capsys):
   assert cli.main(["compare", *map(str, (out / "members").iterdir())]) == 0
   assert cli.main(["sweep", "--help"]) == 0
   assert "varl sweep ALGORITHM --env ENV" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [["--distributed", "auto"], ["--save-best"], ["--stop-after", "8h"]])
+def test_what_is_of_single_runs_is_refused(flags, tmp_path, capsys):
+  (tmp_path / "population.json").write_text("{}")
+  assert cli.main(["resume", str(tmp_path), *flags]) == 2
+  assert "are of single runs, not of a population" in capsys.readouterr().err

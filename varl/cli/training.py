@@ -294,7 +294,7 @@ def resume(tokens: list[str]) -> int:
     run_directory(arguments.out)
   elif arguments.num_timesteps is not None:
     raise ValueError("a population is resumed to the steps that it was started with: leave --num-timesteps out")
-  elif _watched(arguments) != _watched(parser.parse([arguments.out])):
+  elif arguments.distributed is not None or _watched(arguments) != _watched(parser.parse([arguments.out])):
     raise ValueError(
       "--log, --save-best, --stop-at, --stop-after, --distributed and --profile are of single runs, not of a population"
     )
