@@ -101,6 +101,7 @@ def test_no_retrace_on_a_second_call(case):
   assert len(update.traces) == 1
 
 
+@pytest.mark.parametrize("case", SOME, indirect=True, scope="module")
 def test_the_same_under_scan_and_under_vmap_over_seeds(case):
   _, agent, _, init, update, batch = case
   seeds, keys = jax.random.split(jax.random.key(3), 2), jax.random.split(jax.random.key(4), 2)
