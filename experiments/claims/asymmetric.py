@@ -1,0 +1,82 @@
+"""What a critic is worth that sees more than the policy does: the asymmetric actor-critic where observations are noisy.
+
+    python -m experiments.claims.asymmetric           # 5 seeds, about twenty minutes on one core
+    python -m experiments.claims.asymmetric --smoke   # one seed, few steps; prints, and writes nothing
+
+The policy sees the observation plus Gaussian noise, new in every step; the critic sees the same, or beside it the
+observation without noise. All else is equal: `sac` and `ppo` by their presets. Writes
+`experiments/results/asymmetric.json`: the returns of all evaluations, by seed.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import varl
+from varl import envs, presets
+from varl.envs import State
+from varl.run import doctor
+
+RESULT = pathlib.Path(__file__).parents[1] / "results" / "asymmetric.json"
+RUNS = (("sac", "point_mass", 0.5), ("sac", "inverted_pendulum", 0.1), ("ppo", "inverted_pendulum", 0.1))
+"""Algorithm, environment and the noise's standard deviation."""
+FORMS = {"the policy's observation": False, "the observation without noise, too": True}
+
+
+class Noisy(envs.Wrapper):
+  """An environment seen through noise of a standard deviation; `told`: all but the policy sees the truth beside it."""
+
+  def __init__(self, env: Any, deviation: float, told: bool):
+    super().__init__(env, (1 + told) * env.observation_size)
+    self.deviation, self.privileged = deviation, env.observation_size if told else 0
+
+  def reset(self, rng: jax.Array) -> State:
+    own, key = jax.random.split(jax.random.wrap_key_data(rng))
+    return self.through(self.env.reset(jax.random.key_data(own)), key)
+
+  def step(self, state: State, action: jax.Array) -> State:
+    own, key = state.data
+    return self.through(self.env.step(own, action), jax.random.wrap_key_data(key))
+
+  def through(self, own: Any, key: jax.Array) -> State:
+    now, later = jax.random.split(key)
+    seen = own.obs + self.deviation * jax.random.normal(now, own.obs.shape)
+    obs = jnp.concatenate([seen, own.obs]) if self.privileged else seen
+    return super().seen(own).replace(obs=obs, data=(own, jax.random.key_data(later)))
+
+  def inner(self, state: State) -> tuple[Any, Any]:
+    return self.env, state.data[0]
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--smoke", action="store_true")
+  args = parser.parse_args()
+  seeds = [0] if args.smoke else list(range(5))
+  found: dict[str, Any] = {}
+  for algorithm, env, deviation in RUNS:
+    fields = {**presets.preset(algorithm, env), **({"num_timesteps": 8_192} if args.smoke else {})}
+    name = f"{algorithm}, {env}"
+    for form, told in FORMS.items():
+      given = Noisy(envs.make(env), deviation, told)
+      runs = [varl.train(algorithm, given, seed=seed, preset=False, **fields).metrics for seed in seeds]
+      returns = [[round(row["eval/episode_reward"], 3) for row in rows] for rows in runs]
+      about = {"noise": deviation, "env_steps": [row["env_steps"] for row in runs[0]]}
+      found.setdefault(name, about)[form] = returns
+      print(json.dumps({"run": name, "critic sees": form, "last": [each[-1] for each in returns]}), flush=True)
+  if args.smoke:
+    return
+  body = {
+    "command": " ".join(["python -m experiments.claims.asymmetric", *sys.argv[1:]]),
+    "seeds": seeds, "runs": found, **doctor.device_summary(),
+  }  # fmt: skip
+  RESULT.write_text(json.dumps(body, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+  main()
