@@ -54,6 +54,9 @@ CATALOG: dict[str, Entry] = {
   "inverted_double_pendulum": Entry("cart that balances two linked poles", 8, 1),
   "pusher": Entry("seven-joint arm, pushes an object to a goal", 23, 7),
   "reacher": Entry("two-link arm, brings its tip to a target", 11, 2),
+  "reacher_goals": Entry(
+    "the same arm, its target's place alone at the observation's end", 10, 2, (), "goals.ReacherGoals"
+  ),
   "swimmer": Entry("three-link chain, swims forward in a viscous fluid", 8, 2, backends=("generalized",)),
   "walker2d": Entry("planar two-legged robot, walks forward", 17, 6),
   "point_mass": Entry("damped point mass on a plane, pushed to the origin", 4, 2, (), "toys.PointMass"),
@@ -63,9 +66,11 @@ CATALOG: dict[str, Entry] = {
   ),
   "chain": Entry("corridor with a distracting small reward; two discrete actions", 6, 2, (), "toys.Chain"),
   "gridworld": Entry("5x5 grid with slips, corner to corner; solved exactly", 25, 4, (), "tabular.gridworld"),
+  "gridworld_goals": Entry("the same grid, its goal drawn anew each episode", 50, 4, (), "goals.GridGoals"),
   "gridworld_tasks": Entry(
     "four grids with slips, middle to a corner each; a task each episode", 29, 4, (), "tasks.gridworlds"
   ),
+  "point_mass_goals": Entry("the point mass, its goal drawn anew each episode", 6, 2, (), "goals.PointMassGoals"),
   "point_mass_skills": Entry("the point mass, given one of eight skills", 12, 2, (), "tasks.point_mass_skills"),
   "point_mass_tasks": Entry("the point mass, pushed to one of four corners", 8, 2, (), "tasks.point_masses"),
   "random_mdp": Entry("random finite process, drawn with `seed`; solved exactly", 10, 4, (), "tabular.random_mdp"),
