@@ -1,12 +1,14 @@
 """Skills without a reward: where each of them goes, and how well a state tells which one it was.
 
-    python -m experiments.claims.skills           # 5 seeds, a few minutes on one core
-    python -m experiments.claims.skills --smoke   # one seed, few steps; prints, and writes nothing
+    python -m experiments.claims.skills                     # 5 seeds, a few minutes on one core
+    python -m experiments.claims.skills --env halfcheetah   # 3 seeds, half an hour on one core
+    python -m experiments.claims.skills --smoke             # one seed, few steps; prints, and writes nothing
 
-`diayn` on the point mass with eight skills, by its preset. Accuracy and information are of 64 fresh episodes a skill,
-as the policy explores: log q(z|s') - log p(z) by the learned q, a bound on I(z; s'), in nats, and the share of states
-whose likeliest skill is the episode's. Writes `experiments/results/skills/`: `summary.json` and `trajectories.png`, the
-first seed's places by skill.
+`diayn` with eight skills on the point mass, by its preset, or on Brax's halfcheetah. Accuracy and information are of
+fresh episodes (64 a skill of the point mass, 16 of the cheetah), as the policy explores: log q(z|s') - log p(z) by the
+learned q, a bound on I(z; s'), in nats, and the share of states whose likeliest skill is the episode's. Writes
+`experiments/results/skills/`: `summary.json` and `trajectories.png`, the first seed's places by skill; of the cheetah
+`halfcheetah.json` and `halfcheetah.png`.
 """
 
 import argparse
@@ -20,33 +22,41 @@ import jax.numpy as jnp
 import numpy as np
 
 import varl
-from varl import agents
-from varl.envs import make, spec, vectorize
+from varl import agents, presets
+from varl.envs import make, spec, vectorize, with_skill
 from varl.loop import rollout
 from varl.run import configure, doctor
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "skills"
-ENV, EACH = "point_mass_skills", 64
+CHEETAH = {
+  "num_timesteps": 200_000, "num_envs": 32, "batch_size": 256, "updates_per_env_step": 0.25, "warm_up": 2_000,
+  "hidden": (128, 128), "skill_hidden": (128, 128), "episode_length": 500, "eval_every": 50_000, "eval_episodes": 8,
+  "replay_capacity": 200_000,
+}  # fmt: skip
+FORWARD = 8
+"""The entry of the cheetah's observation that is its speed along the ground."""
 
 
-def run(seeds: list[int], share: float) -> dict[str, Any]:
-  """By seed the accuracy and the information, and of the first one the places `[T, episodes, 2]` with their skills."""
-  configured = configure.resolve("diayn", ENV)
-  settings, env = configured.settings, make(ENV)
-  if share < 1.0:
-    settings = configure.resolve("diayn", ENV, num_timesteps=int(settings.num_timesteps * share)).settings
+def run(name: str, seeds: list[int], share: float) -> dict[str, Any]:
+  """By seed the accuracy and the information, and of the first one what is drawn, with the skills."""
+  cheetah = name == "halfcheetah"
+  env = with_skill(make(name), 8) if cheetah else make(f"{name}_skills")
+  fields, each = (CHEETAH, 16) if cheetah else (presets.preset("diayn", f"{name}_skills"), 64)
+  fields = {**fields, "num_timesteps": int(fields["num_timesteps"] * share)}
+  configured = configure.resolve("diayn", env, preset=False, **fields)
+  settings = configured.settings
   module, skills = agents.load("diayn"), spec(env).context
   agent, design = module.make(spec(env), configured.config), module.design(spec(env), configured.config)
   trainer = varl.make_trainer(env, agent, settings)
   steps = settings.episode_length
-  fresh = vectorize(env, EACH * skills, episode_length=steps)
+  fresh = vectorize(env, each * skills, episode_length=steps)
 
   @jax.jit
   def one(key: jax.Array) -> Any:
     train_key, start_key, act_key = jax.random.split(key, 3)
     params = trainer.run(train_key)[0].agent.params
     _, rows, _, _ = rollout.unroll(fresh, agent, params, rollout.init(fresh, agent, start_key), act_key, steps)
-    places = rows.obs[..., :2]
+    places = jnp.cumsum(make(name).dt * rows.obs[..., FORWARD], axis=0) if cheetah else rows.obs[..., :2]
     rows = rows._replace(obs=varl.scaled(params, rows.obs), next_obs=varl.scaled(params, rows.next_obs))
     which = jnp.argmax(rows.obs[..., -skills:], axis=-1)
     # What it would pay for each skill: the one that pays most is the one that q tells.
@@ -69,8 +79,8 @@ def run(seeds: list[int], share: float) -> dict[str, Any]:
   return {"accuracy": accuracy, "information": information, "skills": skills, "shown": shown}
 
 
-def draw(places: np.ndarray, which: np.ndarray, skills: int, path: pathlib.Path) -> None:
-  """Every skill's ways, in a colour of its own."""
+def draw(name: str, places: np.ndarray, which: np.ndarray, skills: int, path: pathlib.Path) -> None:
+  """Every skill's ways, `[T, episodes, 2]` on the plane or `[T, episodes]` along the ground, in a colour of its own."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
@@ -80,28 +90,34 @@ def draw(places: np.ndarray, which: np.ndarray, skills: int, path: pathlib.Path)
   for skill in range(skills):
     for index, episode in enumerate(np.flatnonzero(which == skill)[:12]):
       label = f"skill {skill}" if index == 0 else None
-      axes.plot(*places[:, episode].T, color=f"C{skill}", alpha=0.6, linewidth=0.9, label=label)
+      way = places[:, episode]
+      axes.plot(*(way.T if way.ndim == 2 else (way,)), color=f"C{skill}", alpha=0.6, linewidth=0.9, label=label)
   axes.legend(frameon=False, fontsize="small", ncols=2)
-  axes.set(xlabel="x", ylabel="y", aspect="equal", title="places of a point mass, by skill")
+  if places.ndim == 3:
+    axes.set(xlabel="x", ylabel="y", aspect="equal", title="places of a point mass, by skill")
+  else:
+    axes.set(xlabel="steps", ylabel="metres along the ground", title=f"{name}, by skill")
   figure.savefig(path, format="png", dpi=110)
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--env", choices=("point_mass", "halfcheetah"), default="point_mass")
   parser.add_argument("--smoke", action="store_true")
   args = parser.parse_args()
-  seeds = [0] if args.smoke else [0, 1, 2, 3, 4]
-  found = run(seeds, 0.1 if args.smoke else 1.0)
+  seeds = [0] if args.smoke else [0, 1, 2] if args.env == "halfcheetah" else [0, 1, 2, 3, 4]
+  found = run(args.env, seeds, 0.1 if args.smoke else 1.0)
   shown = found.pop("shown")
   if args.smoke:
     return
   RESULTS.mkdir(parents=True, exist_ok=True)
-  draw(*shown, found["skills"], RESULTS / "trajectories.png")
+  summary, picture = ("summary", "trajectories") if args.env == "point_mass" else (args.env, args.env)
+  draw(args.env, *shown, found["skills"], RESULTS / f"{picture}.png")
   body = {
-    "command": " ".join(["python -m experiments.claims.skills", *sys.argv[1:]]), "env": ENV, "seeds": seeds, **found,
-    **doctor.device_summary(),
+    "command": " ".join(["python -m experiments.claims.skills", *sys.argv[1:]]), "env": args.env, "seeds": seeds,
+    **found, **doctor.device_summary(),
   }  # fmt: skip
-  (RESULTS / "summary.json").write_text(json.dumps(body, indent=1) + "\n")
+  (RESULTS / f"{summary}.json").write_text(json.dumps(body, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class PointMass:
   observation_size = 4
   action_size = 2
 
-  def __init__(self, goal: tuple[float, float] = (0.0, 0.0)):
+  def __init__(self, goal: tuple[float, float] | Array = (0.0, 0.0)):
     self.goal = goal
 
   def reset(self, rng: Array) -> State:
