@@ -1,7 +1,7 @@
 """Skills without a reward: where each of them goes, and how well a state tells which one it was.
 
     python -m experiments.claims.skills                     # 5 seeds, a few minutes on one core
-    python -m experiments.claims.skills --env halfcheetah   # 3 seeds, half an hour on one core
+    python -m experiments.claims.skills --env halfcheetah   # 3 seeds, a quarter of an hour on one core
     python -m experiments.claims.skills --smoke             # one seed, few steps; prints, and writes nothing
 
 `diayn` with eight skills on the point mass, by its preset, or on Brax's halfcheetah. Accuracy and information are of
@@ -29,9 +29,9 @@ from varl.run import configure, doctor
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "skills"
 CHEETAH = {
-  "num_timesteps": 200_000, "num_envs": 32, "batch_size": 256, "updates_per_env_step": 0.25, "warm_up": 2_000,
+  "num_timesteps": 100_000, "num_envs": 32, "batch_size": 256, "updates_per_env_step": 0.25, "warm_up": 2_000,
   "hidden": (128, 128), "skill_hidden": (128, 128), "episode_length": 500, "eval_every": 50_000, "eval_episodes": 8,
-  "replay_capacity": 200_000,
+  "replay_capacity": 100_000,
 }  # fmt: skip
 FORWARD = 8
 """The entry of the cheetah's observation that is its speed along the ground."""
