@@ -81,6 +81,12 @@ def test_a_grid_that_has_ends_or_no_two_cells_is_refused(layout):
     goals.GridGoals(layout)
 
 
+@pytest.mark.parametrize("layout", [2.5, None, True, [["."], 3], [], ["..", "."], ["ab"]])
+def test_what_is_no_grid_is_refused(layout):
+  with pytest.raises(ValueError, match=r"^layout "):
+    goals.GridGoals(layout)
+
+
 @brax_warnings
 def test_nothing_but_the_context_depends_on_the_reachers_target():
   env = envs.make("reacher_goals")

@@ -10,6 +10,7 @@ from varl.envs import toys
 from varl.envs.base import State, Wrapper
 from varl.envs.registry import make
 from varl.envs.tabular import Tabular, gridworld
+from varl.exact.tabular import problems
 from varl.types import Array
 
 
@@ -60,7 +61,8 @@ class GridGoals(Wrapper):
   """
 
   def __init__(self, layout: Any = 5, slip: float = 0.1):
-    rows = ["S" * layout] * layout if isinstance(layout, int) else [str(row) for row in layout]
+    size = isinstance(layout, int) and not isinstance(layout, bool)
+    rows = ["." * layout] * layout if size else problems.grid_rows(layout)
     marks = "".join(rows)
     if set(marks) & {"G", "P"} or sum(mark != "#" for mark in marks) < 2:
       raise ValueError(f"a grid whose goals are drawn has two free cells or more, and no G or P; got {rows}")

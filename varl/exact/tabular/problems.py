@@ -114,11 +114,14 @@ def grid_rows(layout: Sequence[str] | int | tuple[int, int]) -> list[str]:
   """The rows of a layout as `gridworld` takes it, of a size those of the open grid.
 
   Raises:
-    ValueError: other characters, or uneven rows.
+    ValueError: no layout, other characters, or uneven rows.
   """
+  if isinstance(layout, bool) or not isinstance(layout, int | Sequence):
+    raise ValueError(f"layout is a size, rows and columns, or rows made of . # S G P; got {layout!r}")
   sizes: Any = (layout, layout) if isinstance(layout, int) else tuple(layout)
   rows: list[str] = _open_grid(*sizes) if [type(size) for size in sizes] == [int, int] else list(sizes)
-  if not rows or not rows[0] or len({len(row) for row in rows}) != 1 or set("".join(rows)) - set(".#SGP"):
+  text = all(isinstance(row, str) for row in rows)
+  if not text or len({len(row) for row in rows}) != 1 or set("".join(rows)) - set(".#SGP") or not rows[0]:
     raise ValueError(f"layout must be rows of equal length made of . # S G P; got {rows}")
   return rows
 
