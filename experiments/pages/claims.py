@@ -9,7 +9,7 @@ from experiments.pages.read import each, percent, picture, record, shell, table
 def page() -> str:
   return "\n".join([
     "# Statements of the papers\n\nEach section measures one statement.\n",
-    multi_goal(), bandits(), counterexamples(), iterative(), planning(), correction(), exploration(), empowerment(), moved_reward(), skills(), hierarchy(), options(), transfer(), memory(), scale(),
+    multi_goal(), bandits(), counterexamples(), iterative(), planning(), correction(), exploration(), empowerment(), moved_reward(), skills(), hierarchy(), options(), transfer(), goals(), memory(), scale(),
   ])  # fmt: skip
 
 
@@ -196,6 +196,26 @@ def memory() -> str:
     "## A policy that sees too little has to remember\n",
     "Brax's inverted pendulum without its velocities, and bsuite's memory chain: the same algorithm with a recurrent unit and with `memory=0`. Returns by seed.\n",
     table(["run", "steps", "", "best", "last"], rows),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
+def goals() -> str:
+  body = record("goals.json")
+  rows = [
+    [
+      env, f"{found['steps']:,}", f"{found['price']:g}", name, f"{of['area']['mean']:.2f} ± {of['area']['half_width']:.2f}",
+      each(of["last"], ".2f"),
+    ]
+    for env, found in body["envs"].items()
+    for name, of in found["algorithms"].items()
+  ]  # fmt: skip
+  return "\n".join([
+    "## A goal that the prior does not see\n",
+    "The goal is drawn anew each episode, and the prior of [`iadp`](../algorithms/iadp.md) and [`hdp`](../algorithms/hdp.md) does not see it (\"y hidden\": its first "
+    "coordinate is seen). Soft actor-critic pays the same price of a nat for leaving the uniform policy. The area is the mean return over ten evaluations along the run, "
+    "over seeds, with a 95 % interval.\n",
+    table(["environment", "steps", "price of a nat", "algorithm", "area under the curve", "last return, by seed"], rows),
     shell(body["command"]),
   ])  # fmt: skip
 
