@@ -177,8 +177,10 @@ def ends(forms: tuple[str, ...], *, temperature: float = 0.05, updates: int = 32
       for absorbing in (True, False):
         m, log_expert, log_prior = endless(of) if absorbing else (of.process, of.log_expert, 0.0)
         exact = inverse.adversarial_fixed_point(m, log_expert, form=form, temperature=temperature, log_prior=log_prior)
-        config = {"form": form, "absorbing": absorbing, "initial_temperature": temperature}
-        params, design = trained(algorithm, of, config, scale.seeds, updates=scale.updates(updates, updates // 4))
+        # A policy as quick as the discriminator circles the fixed point, where a state is paid for without end.
+        rates = {"learning_rate": 1e-3, "reward_learning_rate": 3e-2}
+        config = {"form": form, "absorbing": absorbing, "initial_temperature": temperature, **rates}
+        params, design = trained(algorithm, of, config, scale.seeds, updates=scale.updates(updates, updates // 2))
         stays = [jnp.exp(policy_of(design, mine, of.process)[0, 0]) for mine in params]
         true = jnp.exp(exact.log_policy[0, 0])
         label = f"{of.name}, {form}, {'absorbing' if absorbing else 'as it is'}"
