@@ -221,17 +221,22 @@ def goals() -> str:
 
 
 def skills() -> str:
-  body = record("skills/summary.json")
+  body, cheetah = record("skills/summary.json"), record("skills/halfcheetah.json")
   rows = [
-    ["states whose skill is told rightly", each([100 * x for x in body["accuracy"]], ".1f"), "%"],
-    ["log q(z \\| s') − log p(z)", each(body["information"], ".2f"), f"nats, at most {math.log(body['skills']):.2f}"],
+    row
+    for of in (body, cheetah)
+    for row in (
+      [f"`{of['env']}`", "states whose skill is told rightly", each([100 * x for x in of["accuracy"]], ".1f"), "%"],
+      ["", "log q(z \\| s') − log p(z)", each(of["information"], ".2f"), f"nats, at most {math.log(of['skills']):.2f}"],
+    )
   ]
   return "\n".join([
     "## Skills come apart without a reward\n",
-    f"[`diayn`](../algorithms/diayn.md) with {body['skills']} skills on `{body['env']}`, over fresh episodes of the trained policy, by seed.\n",
-    table(["", "by seed", ""], rows),
+    f"[`diayn`](../algorithms/diayn.md) with {body['skills']} skills, over fresh episodes of the trained policy, by seed.\n",
+    table(["environment", "", "by seed", ""], rows),
     picture("skills/trajectories.png", "places of a point mass, by skill"),
-    shell(body["command"]),
+    picture("skills/halfcheetah.png", "metres that the cheetah has run, by skill"),
+    shell(body["command"] + "\n" + cheetah["command"]),
   ])  # fmt: skip
 
 
