@@ -276,7 +276,7 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
       updates=20_000,
     ),
   ),
-  "hdp": partly({"policy": "gaussian", "latent": 1, "initial_std": 0.1}),
+  "hdp": partly({"policy": "gaussian", "latent": 1, "initial_std": 0.1}, short_updates=12_000),
   # Where the bound is tight and largest, the options summed out act as the soft-optimal policy.
   "options": (
     tabular_policy({**ON_POLICY_TABLE, "temperature": 0.3, "standardise": False, "options": 2}, rollouts=Rollouts()),

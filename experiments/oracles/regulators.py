@@ -58,6 +58,7 @@ def linear_gaussian(
   falls: float | None = None,
   forgets: bool = True,
   updates: int = 12_000,
+  short_updates: int = 3_000,
   batch_size: int = 128,
   rollouts: Rollouts | None = None,
   label: str = "",
@@ -86,6 +87,7 @@ def linear_gaussian(
     forgets: whether replay keeps the run's last quarter alone, since first policies may have met states far from the
       origin; or all of it, for a policy whose own actions end up too alike to tell how Q depends on them.
     updates: of the full form.
+    short_updates: of the short form.
     batch_size: of an algorithm that learns from replay.
     rollouts: how an on-policy algorithm learns; states are then those of the trained policy's own episodes.
     label: after the problem's name, where an algorithm has several entries.
@@ -99,7 +101,7 @@ def linear_gaussian(
     if scale.short and not in_short:
       return []
     module = agents.load(algorithm)
-    run_updates, num_states = scale.updates(updates, 3_000), 8_192 if scale.short else 32_768
+    run_updates, num_states = scale.updates(updates, short_updates), 8_192 if scale.short else 32_768
     steps = 4 * run_updates + 1_600
     settings = loop(
       run_updates,
