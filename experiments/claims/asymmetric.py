@@ -8,21 +8,15 @@ observation without noise. All else is equal: `sac` and `ppo` by their presets. 
 `experiments/results/asymmetric.json`: the returns of all evaluations, by seed.
 """
 
-import argparse
-import json
-import pathlib
-import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-import varl
+from experiments.claims import forms
 from varl import envs, presets
 from varl.envs import State
-from varl.run import doctor
 
-RESULT = pathlib.Path(__file__).parents[1] / "results" / "asymmetric.json"
 RUNS = (("sac", "point_mass", 0.5), ("sac", "inverted_pendulum", 0.1), ("ppo", "inverted_pendulum", 0.1))
 """Algorithm, environment and the noise's standard deviation."""
 FORMS = {"the policy's observation": False, "the observation without noise, too": True}
@@ -53,30 +47,15 @@ class Noisy(envs.Wrapper):
     return self.env, state.data[0]
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--smoke", action="store_true")
-  args = parser.parse_args()
-  seeds = [0] if args.smoke else [0, 1, 2]
-  found: dict[str, Any] = {}
-  for algorithm, env, deviation in RUNS:
-    fields = {**presets.preset(algorithm, env), **({"num_timesteps": 8_192} if args.smoke else {})}
-    name = f"{algorithm}, {env}"
-    for form, told in FORMS.items():
-      given = Noisy(envs.make(env), deviation, told)
-      runs = [varl.train(algorithm, given, seed=seed, preset=False, **fields).metrics for seed in seeds]
-      returns = [[round(row["eval/episode_reward"], 3) for row in rows] for rows in runs]
-      about = {"noise": deviation, "env_steps": [row["env_steps"] for row in runs[0]]}
-      found.setdefault(name, about)[form] = returns
-      print(json.dumps({"run": name, "critic sees": form, "last": [each[-1] for each in returns]}), flush=True)
-  if args.smoke:
-    return
-  body = {
-    "command": " ".join(["python -m experiments.claims.asymmetric", *sys.argv[1:]]),
-    "seeds": seeds, "runs": found, **doctor.device_summary(),
-  }  # fmt: skip
-  RESULT.write_text(json.dumps(body, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-  main()
+  forms.main(
+    "asymmetric", __doc__,
+    (
+      (
+        f"{algorithm}, {env}", {"noise": deviation}, form, (algorithm, Noisy(envs.make(env), deviation, told)),
+        {**presets.preset(algorithm, env), "preset": False},
+      )
+      for algorithm, env, deviation in RUNS
+      for form, told in FORMS.items()
+    ),
+  )  # fmt: skip

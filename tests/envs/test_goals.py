@@ -55,6 +55,7 @@ def test_a_grid_ends_where_its_goal_is_reached_and_pays_what_the_exact_one_does(
   assert cells == 7
   assert (place != goal).all()
   pairs = np.bincount(place * cells + goal, minlength=cells**2)
+  assert (pairs > 0).sum() == 42
   assert abs(pairs[pairs > 0] / len(place) - 1 / 42).max() < 5 * np.sqrt(1 / 42 / len(place))
   action = jax.random.randint(jax.random.key(1), (len(place),), 0, 4)
   second = jax.jit(jax.vmap(env.step))(first, action)
