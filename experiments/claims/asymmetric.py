@@ -1,10 +1,10 @@
 """What a critic is worth that sees more than the policy does: the asymmetric actor-critic where observations are noisy.
 
-    python -m experiments.claims.asymmetric           # 3 seeds, about half an hour on one core
+    python -m experiments.claims.asymmetric           # 3 seeds, about twenty minutes on one core
     python -m experiments.claims.asymmetric --smoke   # one seed, few steps; prints, and writes nothing
 
 The policy sees the observation plus Gaussian noise, new in every step; the critic sees the same, or beside it the
-observation without noise. All else is equal: `sac` and `ppo` by their presets. Writes
+observation without noise. All else is equal: `sac` and `ppo` by their presets where they have one. Writes
 `experiments/results/asymmetric.json`: the returns of all evaluations, by seed.
 """
 
@@ -17,8 +17,16 @@ from experiments.claims import forms
 from varl import envs, presets
 from varl.envs import State
 
-RUNS = (("sac", "point_mass", 0.5), ("sac", "inverted_pendulum", 0.1), ("ppo", "inverted_pendulum", 0.1))
-"""Algorithm, environment and the noise's standard deviation."""
+POINT_MASS = {
+  "num_timesteps": 40_000, "num_envs": 16, "updates_per_env_step": 0.5, "batch_size": 128, "hidden": [64, 64],
+  "learning_rate": 1e-3, "warm_up": 1_000, "episode_length": 100, "eval_every": 4_000,
+}  # fmt: skip
+RUNS = (
+  ("sac", "point_mass", 0.5, POINT_MASS),
+  ("sac", "inverted_pendulum", 0.1, presets.preset("sac", "inverted_pendulum")),
+  ("ppo", "inverted_pendulum", 0.1, presets.preset("ppo", "inverted_pendulum")),
+)
+"""Algorithm, environment, the noise's standard deviation, and settings."""
 FORMS = {"the policy's observation": False, "the observation without noise, too": True}
 
 
@@ -53,9 +61,9 @@ if __name__ == "__main__":
     (
       (
         f"{algorithm}, {env}", {"noise": deviation}, form, (algorithm, Noisy(envs.make(env), deviation, told)),
-        {**presets.preset(algorithm, env), "preset": False},
+        {**settings, "preset": False},
       )
-      for algorithm, env, deviation in RUNS
+      for algorithm, env, deviation, settings in RUNS
       for form, told in FORMS.items()
     ),
   )  # fmt: skip

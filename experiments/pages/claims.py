@@ -9,7 +9,7 @@ from experiments.pages.read import each, percent, picture, record, shell, table
 def page() -> str:
   return "\n".join([
     "# Statements of the papers\n\nEach section measures one statement.\n",
-    multi_goal(), bandits(), counterexamples(), iterative(), planning(), correction(), exploration(), empowerment(), moved_reward(), skills(), hierarchy(), options(), transfer(), goals(), memory(), scale(),
+    multi_goal(), bandits(), counterexamples(), iterative(), planning(), correction(), exploration(), empowerment(), moved_reward(), skills(), hierarchy(), options(), transfer(), goals(), memory(), asymmetric(), scale(),
   ])  # fmt: skip
 
 
@@ -196,6 +196,26 @@ def memory() -> str:
     "## A policy that sees too little has to remember\n",
     "Brax's inverted pendulum without its velocities, and bsuite's memory chain: the same algorithm with a recurrent unit and with `memory=0`. Returns by seed.\n",
     table(["run", "steps", "", "best", "last"], rows),
+    shell(body["command"]),
+  ])  # fmt: skip
+
+
+def asymmetric() -> str:
+  body = record("asymmetric.json")
+  rows = [
+    [
+      name, f"{found['noise']:g}", f"{found['env_steps'][-1]:,}", form, each([max(row) for row in found[form]], ".1f"),
+      each([row[-1] for row in found[form]], ".1f"),
+    ]
+    for name, found in body["runs"].items()
+    for form in found
+    if form not in ("noise", "env_steps")
+  ]  # fmt: skip
+  return "\n".join([
+    "## A critic that sees more than the policy\n",
+    "The policy sees each observation through Gaussian noise of the given standard deviation, new in every step. The critic sees the same, or beside it the observation "
+    "without noise. Returns by seed.\n",
+    table(["run", "noise", "steps", "the critic sees", "best", "last"], rows),
     shell(body["command"]),
   ])  # fmt: skip
 
