@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from typing import Any
 
 from experiments.pages.read import each, percent, picture, record, shell, table
 
@@ -183,39 +184,36 @@ def moved_reward() -> str:
   ])  # fmt: skip
 
 
+def in_forms(body: dict[str, Any], *about: str) -> list[list[str]]:
+  """A row for each form of each run of a record of `experiments.claims.forms`, with what is said of the run."""
+  return [
+    [
+      name, *(f"{found[field]:g}" for field in about), f"{found['env_steps'][-1]:,}", form,
+      each([max(row) for row in returns], ".1f"), each([row[-1] for row in returns], ".1f"),
+    ]
+    for name, found in body["runs"].items()
+    for form, returns in found.items()
+    if form != "env_steps" and isinstance(returns, list)
+  ]  # fmt: skip
+
+
 def memory() -> str:
   body = record("memory.json")
-  rows = []
-  for name, found in body["runs"].items():
-    for form in ("memory", "no memory"):
-      returns = found[form]
-      rows.append([
-        name, f"{found['env_steps'][-1]:,}", form, each([max(row) for row in returns], ".1f"), each([row[-1] for row in returns], ".1f"),
-      ])  # fmt: skip
   return "\n".join([
     "## A policy that sees too little has to remember\n",
     "Brax's inverted pendulum without its velocities, and bsuite's memory chain: the same algorithm with a recurrent unit and with `memory=0`. Returns by seed.\n",
-    table(["run", "steps", "", "best", "last"], rows),
+    table(["run", "steps", "", "best", "last"], in_forms(body)),
     shell(body["command"]),
   ])  # fmt: skip
 
 
 def asymmetric() -> str:
   body = record("asymmetric.json")
-  rows = [
-    [
-      name, f"{found['noise']:g}", f"{found['env_steps'][-1]:,}", form, each([max(row) for row in found[form]], ".1f"),
-      each([row[-1] for row in found[form]], ".1f"),
-    ]
-    for name, found in body["runs"].items()
-    for form in found
-    if form not in ("noise", "env_steps")
-  ]  # fmt: skip
   return "\n".join([
     "## A critic that sees more than the policy\n",
     "The policy sees each observation through Gaussian noise of the given standard deviation, new in every step. The critic sees the same, or beside it the observation "
     "without noise. Returns by seed.\n",
-    table(["run", "noise", "steps", "the critic sees", "best", "last"], rows),
+    table(["run", "noise", "steps", "the critic sees", "best", "last"], in_forms(body, "noise")),
     shell(body["command"]),
   ])  # fmt: skip
 
