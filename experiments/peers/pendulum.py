@@ -35,7 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "hidden": [64, 64], "learning_rate": 1e-3, "gamma": 0.99, "clip": 0.2,
   },
 }  # fmt: skip
-EPISODES, SEEDS = 32, (0, 1, 2)
+EPISODES, SEEDS = 256, (0, 1, 2)
 ENTRIES = (
   ("sac", "varl"), ("sac", "rejax"), ("sac", "varl, Gymnasium"), ("sac", "sbx"), ("ppo", "varl"), ("ppo", "rejax"),
 )  # fmt: skip
@@ -126,6 +126,7 @@ def main() -> None:
   body = {
     "command": "python -m experiments.peers.pendulum",
     "peers": PEERS,
+    "episodes": EPISODES,
     "settings": SETTINGS,
     "ratios": {f"{mine} over {theirs}": ratios(mine, theirs) for mine, theirs in pairs if mine in runs},
     "runs": runs,
