@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import varl
-from experiments.oracles.rows import Oracle, Rollouts, Row, Scale, floats, loop
+from experiments.oracles.rows import MANY, Oracle, Rollouts, Row, Scale, floats, loop
 from experiments.oracles.runs import spread
 from varl import agents, components, models
 from varl.envs import spec
@@ -93,7 +93,8 @@ def linear_gaussian(
     label: after the problem's name, where an algorithm has several entries.
     in_short: False where the short form leaves it out, since it takes minutes even so, or is held by other tests.
     of: the numbers of the problems; None: all ten.
-    fresh: whether every episode has a first state of its own, where the exact policy depends on which states are met.
+    fresh: whether every episode has a first state of its own, and more of them are met (`MANY`), where the exact policy
+      depends on which states are.
     known: whether an algorithm with a model is given the problem itself in place of the one that it learns.
   """
 
@@ -102,11 +103,13 @@ def linear_gaussian(
       return []
     module = agents.load(algorithm)
     run_updates, num_states = scale.updates(updates, short_updates), 8_192 if scale.short else 32_768
-    steps = 4 * run_updates + 1_600
+    steps_each = MANY if fresh else 4
+    steps = steps_each * run_updates + 1_600
     settings = loop(
       run_updates,
       warm_up=1_600,
       rollouts=rollouts,
+      steps_each=steps_each,
       episode_length=EPISODE_LENGTH,
       replay_capacity=steps // 4 if forgets else steps,
       **({} if rollouts else {"batch_size": batch_size}),

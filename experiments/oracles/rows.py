@@ -75,12 +75,20 @@ class Rollouts(NamedTuple):
   batch_size: int = 256
 
 
-def loop(updates: int, *, warm_up: int, rollouts: Rollouts | None, **settings: Any) -> varl.Settings:
-  """64 environments for a number of updates: of replay after a warm-up, or of rollouts."""
+MANY = 16
+"""Environment steps for each update where the exact answer depends on how often states are visited: it is of all
+episodes, and that of a few thousand is off by more than what is allowed."""
+
+
+def loop(
+  updates: int, *, warm_up: int, rollouts: Rollouts | None, steps_each: int = 4, **settings: Any
+) -> varl.Settings:
+  """64 environments for a number of updates: of replay after a warm-up, `steps_each` an update; or of rollouts."""
   if rollouts is None:
-    steps = 4 * updates + warm_up
+    steps = steps_each * updates + warm_up
     settings = {
-      "updates_per_env_step": 0.25, "batch_size": 256, "warm_up": warm_up, "replay_capacity": steps, **settings,
+      "updates_per_env_step": 1.0 / steps_each, "batch_size": 256, "warm_up": warm_up, "replay_capacity": steps,
+      **settings,
     }  # fmt: skip
   else:
     rows = 64 * rollouts.unroll_length

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import varl
-from experiments.oracles.rows import Oracle, Row, Scale, floats, loop
+from experiments.oracles.rows import MANY, Oracle, Row, Scale, floats, loop
 from experiments.oracles.runs import spread
 from varl import agents
 from varl.envs import Tasks, spec, with_skill
@@ -74,7 +74,7 @@ def over_problems(
   algorithm: str,
   scale: Scale,
   updates: int,
-  kept: int,
+  kept: float,
   one: Any,
   limits: dict[str, tuple[float, float]],
   *,
@@ -86,15 +86,17 @@ def over_problems(
   Args:
     algorithm, scale: of the oracle.
     updates: of the full form; the short one makes a quarter.
-    kept: rows of replay for each update of the run, which adds four.
+    kept: the share of the run's rows that replay keeps, the newest.
     one: a run.
     limits: by quantity the tolerance of the full and of the short form.
     name, label: before and after the problem's number.
   """
   count, run_updates = scale.problems(COUNT, 1), scale.updates(updates, updates // 4)
+  # Not of a pool of first states: its tasks are not equally many.
   settings = loop(
-    run_updates, warm_up=1_024, rollouts=None, episode_length=EPISODE_LENGTH, replay_capacity=kept * run_updates
-  )
+    run_updates, warm_up=1_024, rollouts=None, steps_each=MANY, episode_length=EPISODE_LENGTH, reset="fresh",
+    replay_capacity=int(kept * MANY * run_updates),
+  )  # fmt: skip
   seeds = jnp.stack([jax.random.key(seed) for seed in scale.seeds])
   each = [np.repeat(np.arange(count), len(scale.seeds)), np.tile(np.arange(len(scale.seeds)), count)]
 
@@ -123,7 +125,7 @@ def measured(
       tasks = problem(index)
       return measure(tasks, *learned(module, config, tasks, key, settings, run_updates))
 
-    return over_problems(algorithm, scale, updates, 3, one, limits, name="3 random tasks", label=label)
+    return over_problems(algorithm, scale, updates, 0.75, one, limits, name="3 random tasks", label=label)
 
   return run
 
@@ -197,7 +199,7 @@ def told(config: dict[str, Any], *, temperature: float, updates: int) -> Oracle:
       }
 
     limits = {"information, as a share of log n": (0.02, 0.1), "policies, total variation": (0.03, 0.1)}
-    return over_problems(algorithm, scale, updates, 2, one, limits, name="random process")
+    return over_problems(algorithm, scale, updates, 0.5, one, limits, name="random process")
 
   return run
 
