@@ -87,7 +87,7 @@ def partly(config: dict[str, Any], **options: Any) -> tuple[Oracle, ...]:
   shared = {**GAUSSIAN, "prior_tau": 0.02, "samples": 2, "withheld": 1}
   return tuple(
     linear_gaussian(
-      {**shared, "temperature": price, **config}, temperature=price, exact=first_seen, fresh=True, updates=24_000,
+      {**shared, "temperature": price, **config}, temperature=price, exact=first_seen, fresh=True, updates=48_000,
       value=None, of=(2,), label=f", α = {price}", **options,
     )
     for price in (0.1, 0.06, 0.03)
@@ -273,7 +273,7 @@ ORACLES: dict[str, tuple[Oracle, ...]] = {
         "normalize_observations": False,
       },
       temperature=0.1,
-      updates=20_000,
+      updates=40_000,
     ),
   ),
   "hdp": partly({"policy": "gaussian", "latent": 1, "initial_std": 0.1}, short_updates=12_000),

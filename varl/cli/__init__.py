@@ -38,7 +38,7 @@ SYNONYMS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one command; returns its exit status (0, 1 for a run that failed, 2 for bad input, 130 for an interrupt)."""
+  """Runs one command; returns its exit status: 0, 1 a failure, 2 bad input, 124, 130 or 143 a run that was stopped."""
   if argv is None and "" not in sys.path:
     sys.path.insert(0, "")  # as under `python -m varl`: package.module:factory of the working directory
   argv = list(sys.argv[1:] if argv is None else argv)
@@ -97,7 +97,8 @@ def _parser() -> Parser:
   varl render runs/pendulum --out episode.html
 
 exit status:
-  0 for success, 1 for a failure, 2 for bad input, 130 for an interrupted run""",
+  0 for success, 1 for a failure, 2 for bad input; of a run that can be resumed 124 after --stop-after, 130 after
+  Ctrl-C, 143 after SIGTERM""",
   )
   parser.add_argument("--version", action="version", version=f"varl {__version__}")
   commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
