@@ -9,10 +9,7 @@ capacities are `exact.information.empowerment`'s, by the algorithm of Blahut and
 after the last update is recorded by seed. Writes `experiments/results/empowerment/`: `summary.json` and `map.png`.
 """
 
-import argparse
 import json
-import pathlib
-import sys
 from typing import Any
 
 import jax
@@ -20,15 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.claims import script
 from varl import models, networks, rewards
 from varl.envs import spec
 from varl.envs.tabular import Tabular
 from varl.exact import information, tabular
 from varl.report import maps, plots
-from varl.run import doctor
 from varl.types import Batch, Design
 
-RESULTS = pathlib.Path(__file__).parents[1] / "results" / "empowerment"
+RESULTS = script.RESULTS / "empowerment"
 LAYOUT = ["...###...", "...###...", "S........", "...###...", "...###..."]
 STEPS, ROWS = 2, 512
 
@@ -66,17 +63,15 @@ def learned(process: Any, seed: int, updates: int) -> np.ndarray:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--smoke", action="store_true")
-  args = parser.parse_args()
-  seeds, updates = ([0], 500) if args.smoke else ([0, 1, 2], 20_000)
+  asked = script.ask(__doc__, range(3))
+  updates = 500 if asked.smoke else 20_000
   process = tabular.gridworld(LAYOUT, slip=0.1)
   exact = np.asarray(information.empowerment(process, steps=STEPS).nats)
-  found = [learned(process, seed, updates) for seed in seeds]
+  found = [learned(process, seed, updates) for seed in asked.seeds]
   errors = [float(np.mean(np.abs(nats - exact) / exact)) for nats in found]
   worst = [float(np.max(np.abs(nats - exact) / exact)) for nats in found]
   print(json.dumps({"exact": [float(exact.min()), float(exact.max())], "error": errors, "worst": worst}), flush=True)
-  if args.smoke:
+  if not asked.recorded:
     return
   RESULTS.mkdir(parents=True, exist_ok=True)
   axes = plots.canvas(size=(9.6, 3.0)).figure
@@ -86,11 +81,11 @@ def main() -> None:
     maps.grid(nats, LAYOUT, title=title, label="nats", limits=limits, ax=axes.add_subplot(1, 2, place))
   plots.write(axes, RESULTS / "map.png")
   body = {
-    "command": " ".join(["python -m experiments.claims.empowerment", *sys.argv[1:]]), "seeds": seeds, "steps": STEPS,
+    "seeds": asked.seeds, "steps": STEPS,
     "exact_range": [float(exact.min()), float(exact.max())], "mean_relative_error": errors,
-    "largest_relative_error": worst, **doctor.device_summary(),
+    "largest_relative_error": worst,
   }  # fmt: skip
-  (RESULTS / "summary.json").write_text(json.dumps(body, indent=1) + "\n")
+  script.write("empowerment", body, "empowerment/summary.json")
 
 
 if __name__ == "__main__":

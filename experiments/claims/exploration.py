@@ -10,10 +10,7 @@ Places are the corridor's cells, and a grid of 20 × 20 over position and veloci
 been in are counted, warm-up included. Writes `experiments/results/exploration.json`.
 """
 
-import argparse
 import json
-import pathlib
-import sys
 from typing import Any
 
 import jax
@@ -21,12 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import varl
+from experiments.claims import script
 from experiments.claims.iterative_inference import interval
 from varl import agents, envs
 from varl.envs import toys
-from varl.run import doctor
 
-RESULT = pathlib.Path(__file__).parents[1] / "results" / "exploration.json"
 CELLS, BINS, CHECKS = 40, 20, 10
 LOW, HIGH = jnp.array([-1.2, -0.07]), jnp.array([0.6, 0.07])
 NETWORK = {"hidden": (64, 64), "learning_rate": 1e-3}
@@ -100,26 +96,21 @@ def run(task: str, name: str, seeds: list[int], share: float) -> dict[str, Any]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--smoke", action="store_true")
-  args = parser.parse_args()
-  seeds = [0] if args.smoke else [0, 1, 2, 3, 4]
-  tasks = ("corridor",) if args.smoke else tuple(TASKS)
+  asked = script.ask(__doc__, range(5))
+  tasks = ("corridor",) if asked.smoke else tuple(TASKS)
   found = {
-    task: {name: run(task, name, seeds, 0.2 if args.smoke else 1.0) for name in TASKS[task]["algorithms"]}
+    task: {name: run(task, name, asked.seeds, 0.2 if asked.smoke else 1.0) for name in TASKS[task]["algorithms"]}
     for task in tasks
   }
-  if args.smoke:
+  if not asked.recorded:
     return
   body = {
-    "command": " ".join(["python -m experiments.claims.exploration", *sys.argv[1:]]),
-    "seeds": seeds,
+    "seeds": asked.seeds,
     "steps": {task: TASKS[task]["steps"] for task in tasks},
     "places": {task: TASKS[task]["places"] for task in tasks},
     "tasks": found,
-    **doctor.device_summary(),
   }
-  RESULT.write_text(json.dumps(body, indent=1) + "\n")
+  script.write("exploration", body)
 
 
 if __name__ == "__main__":

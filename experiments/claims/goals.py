@@ -9,20 +9,15 @@ for each nat by which it leaves the uniform policy. All else is equal. The area 
 along the run. Writes `experiments/results/goals.json`.
 """
 
-import argparse
 import json
-import pathlib
-import sys
 from typing import Any
 
 import numpy as np
 
-from experiments.claims import transfer
+from experiments.claims import script, transfer
 from experiments.claims.iterative_inference import interval
 from varl import envs, presets
-from varl.run import doctor
 
-RESULT = pathlib.Path(__file__).parents[1] / "results" / "goals.json"
 RUNS: dict[str, tuple[dict[str, Any], float, tuple[str, ...]]] = {
   "point_mass_goals": (presets.preset("iadp", "point_mass_tasks"), 0.1, ("iadp", "iadp, y hidden", "hdp", "sac")),
   "gridworld_goals": (
@@ -34,29 +29,23 @@ RUNS: dict[str, tuple[dict[str, Any], float, tuple[str, ...]]] = {
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--smoke", action="store_true")
-  args = parser.parse_args()
+  asked = script.ask(__doc__, range(5))
   found: dict[str, Any] = {}
   for env_name, (preset, price, names) in RUNS.items():
-    seeds = [0] if args.smoke else list(range(3 if env_name == "reacher_goals" else 5))
+    seeds = asked.seeds[:3] if env_name == "reacher_goals" else asked.seeds
     found[env_name] = {"price": price, "steps": preset["num_timesteps"], "algorithms": {}}
     for name in names:
       fields = {**preset, "withheld": 1} if name.endswith("hidden") else preset
-      share = 0.1 if args.smoke else 1.0
+      share = 0.1 if asked.smoke else 1.0
       curves = transfer.returns(name.split(",")[0], envs.make(env_name), fields, price, share, seeds)
       area = interval(curves.mean(axis=1).tolist())
       found[env_name]["algorithms"][name] = {
         "curves": np.round(curves, 3).tolist(), "area": area, "last": np.round(curves[:, -1], 3).tolist(),
       }  # fmt: skip
       print(json.dumps({"env": env_name, "algorithm": name, "area": area}), flush=True)
-  if args.smoke:
+  if not asked.recorded:
     return
-  body = {
-    "command": " ".join(["python -m experiments.claims.goals", *sys.argv[1:]]), "envs": found,
-    **doctor.device_summary(),
-  }  # fmt: skip
-  RESULT.write_text(json.dumps(body, indent=1) + "\n")
+  script.write("goals", {"envs": found})
 
 
 if __name__ == "__main__":

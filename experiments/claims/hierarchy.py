@@ -11,11 +11,8 @@ as many steps of the point mass. Returns are the last evaluation's, and the mean
 `experiments/results/hierarchy.json`.
 """
 
-import argparse
 import json
-import pathlib
 import statistics
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,11 +20,10 @@ import jax
 import jax.numpy as jnp
 
 import varl
+from experiments.claims import script
 from varl import envs
 from varl.envs import toys
-from varl.run import doctor
 
-RESULT = pathlib.Path(__file__).parents[1] / "results" / "hierarchy.json"
 LENGTH, STEPS, EACH = 100, 60_000, 10
 SETTINGS: dict[str, Any] = {
   "num_envs": 16, "updates_per_env_step": 0.5, "batch_size": 128, "hidden": (64, 64), "learning_rate": 1e-3,
@@ -61,10 +57,8 @@ def speed(obs: Any) -> Any:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--smoke", action="store_true")
-  args = parser.parse_args()
-  seeds, steps = ([0], 4_000) if args.smoke else ([0, 1, 2], STEPS)
+  asked = script.ask(__doc__, range(3))
+  steps = 4_000 if asked.smoke else STEPS
   found: dict[str, list[list[float]]] = {}
   task = Paid(near_the_goal)
 
@@ -73,7 +67,7 @@ def main() -> None:
     print(json.dumps({"run": name, "last": [each[-1] for each in found[name]]}), flush=True)
 
   whole = {**SETTINGS, "num_timesteps": steps, "eval_every": steps // 10, "episode_length": LENGTH, "warm_up": 1_000}
-  for seed in seeds:
+  for seed in asked.seeds:
     add("sac alone", varl.train("sac", task, seed=seed, **whole))
     flow = varl.train("sac", Paid(speed), policy="flow", seed=seed, **LOOSE, **whole).policy
     add(
@@ -89,15 +83,13 @@ def main() -> None:
     }  # fmt: skip
     chosen = envs.ChosenSkills(task, skills, EACH)
     add("sac_discrete on diayn's skills", varl.train("sac_discrete", chosen, seed=seed, **above))
-  if args.smoke:
+  if not asked.recorded:
     return
   body = {
-    "command": " ".join(["python -m experiments.claims.hierarchy", *sys.argv[1:]]), "seeds": seeds, "steps": steps,
-    "returns": found,
+    "seeds": asked.seeds, "steps": steps, "returns": found,
     "mean": {name: [statistics.mean(each) for each in runs] for name, runs in found.items()},
-    **doctor.device_summary(),
   }  # fmt: skip
-  RESULT.write_text(json.dumps(body, indent=1) + "\n")
+  script.write("hierarchy", body)
 
 
 if __name__ == "__main__":

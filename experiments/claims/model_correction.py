@@ -13,15 +13,14 @@ and the return of the mode in the real problem, over 512 episodes of 33 steps. W
 interval over seeds (Student's t). Writes `experiments/results/model_correction.json`.
 """
 
-import argparse
 import json
-import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 
 import varl
+from experiments.claims import script
 from experiments.claims.iterative_inference import interval
 from varl import components, models
 from varl.agents import mbpo
@@ -29,9 +28,7 @@ from varl.envs import spec
 from varl.envs.toys import LinearQuadratic
 from varl.exact import linear_quadratic
 from varl.loop.evaluate import evaluator
-from varl.run import doctor
 
-RESULT = pathlib.Path(__file__).parents[1] / "results" / "model_correction.json"
 ALPHA, GAMMA, NOISE, STEPS = 0.1, 0.9, 0.2, 33
 FORMS: dict[str, tuple[str, float]] = {
   "none": ("none", 0.0),
@@ -102,21 +99,19 @@ def learn(form: str, seeds: list[int], updates: int) -> dict[str, Any]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--smoke", action="store_true")
-  smoke = parser.parse_args().smoke
-  seeds, updates = ([0], 2_000) if smoke else (list(range(5)), UPDATES)
+  asked = script.ask(__doc__, range(5))
+  updates = 2_000 if asked.smoke else UPDATES
   best = np.asarray(linear_quadratic.hard(REAL.problem(GAMMA)).gain, np.float64)
-  body: dict[str, Any] = {"command": "python -m experiments.claims.model_correction", "best_worth": worth(best)}
-  body["forms"] = {form: learn(form, seeds, updates) for form in FORMS}
-  if smoke:
+  body: dict[str, Any] = {"best_worth": worth(best)}
+  body["forms"] = {form: learn(form, asked.seeds, updates) for form in FORMS}
+  if not asked.recorded:
     return
   plain = body["forms"]["none"]["returns"]
   for form in list(FORMS)[1:]:
     gained = [a - b for a, b in zip(body["forms"][form]["returns"], plain, strict=True)]
     body["forms"][form]["gained"] = interval(gained)
     print(form, body["forms"][form]["gained"])
-  RESULT.write_text(json.dumps(body | doctor.device_summary(), indent=1) + "\n")
+  script.write("model_correction", body)
 
 
 if __name__ == "__main__":

@@ -10,19 +10,16 @@ paid the true reward. Returns are of 32 episodes of up to 500 steps, 500 the mos
 `experiments/results/moved_reward.json`.
 """
 
-import argparse
 import json
 import pathlib
-import sys
 import tempfile
 from typing import Any
 
 import jax
 
 import varl
-from varl.run import doctor
+from experiments.claims import script
 
-RESULT = pathlib.Path(__file__).parents[1] / "results" / "moved_reward.json"
 ENV, LENGTH = "gymnax:CartPole-v1", 500
 DYNAMICS: dict[str, dict[str, float]] = {
   "as it is": {},
@@ -51,11 +48,8 @@ def moved(run: Any, env: Any) -> float:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--smoke", action="store_true")
-  args = parser.parse_args()
-  seeds = [0] if args.smoke else [0, 1, 2]
-  learning = {**LEARNING, **({"num_timesteps": 2_000} if args.smoke else {})}
+  asked = script.ask(__doc__, range(3))
+  learning = {**LEARNING, **({"num_timesteps": 2_000} if asked.smoke else {})}
   worlds = {name: varl.envs.make(ENV, **changed) for name, changed in DYNAMICS.items()}
   found: dict[str, dict[str, list[float]]] = {name: {} for name in worlds}
 
@@ -65,12 +59,12 @@ def main() -> None:
 
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)
-    steps = 20_000 if args.smoke else 200_000
+    steps = 20_000 if asked.smoke else 200_000
     expert = varl.train("ppo", "cartpole", out=folder / "expert", num_timesteps=steps)
     demonstrations = varl.rollout(folder / "expert", episodes=11)
     for world, env in worlds.items():
       add(world, "the expert's policy, moved over", moved(expert, env))
-    for seed in seeds:
+    for seed in asked.seeds:
       for world, env in worlds.items():
         add(world, "sac_discrete on the true reward", last(varl.train("sac_discrete", env, seed=seed, **learning)))
       for algorithm, own in IMITATING.items():
@@ -81,13 +75,12 @@ def main() -> None:
           add(world, f"{algorithm}'s policy, moved over", moved(run, env))
           again = varl.train("sac_discrete", env, reward=out, seed=seed, **{**learning, **AGAIN[algorithm]})
           add(world, f"sac_discrete on {algorithm}'s reward", last(again))
-  if args.smoke:
+  if not asked.recorded:
     return
   body = {
-    "command": " ".join(["python -m experiments.claims.moved_reward", *sys.argv[1:]]),
-    "seeds": seeds, "expert": float(demonstrations.returns.mean()), "returns": found, **doctor.device_summary(),
+    "seeds": asked.seeds, "expert": float(demonstrations.returns.mean()), "returns": found,
   }  # fmt: skip
-  RESULT.write_text(json.dumps(body, indent=1) + "\n")
+  script.write("moved_reward", body)
 
 
 if __name__ == "__main__":

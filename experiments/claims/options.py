@@ -11,22 +11,18 @@ option acts, I(o; a|s) of options drawn by their usage, both as shares of log 4,
 `experiments/results/options.json`.
 """
 
-import argparse
 import json
-import pathlib
-import sys
 from typing import Any
 
 import jax
 import numpy as np
 
 import varl
+from experiments.claims import script
 from experiments.claims.iterative_inference import interval
 from varl import agents, envs
 from varl.envs import tabular
-from varl.run import doctor
 
-RESULT = pathlib.Path(__file__).parents[1] / "results" / "options.json"
 OPTIONS, CHECKS = 4, 10
 ROOMS = (
   "SSSSS#SSSSS", "SSSSS#SSSSS", "SSSSSSSSSSS", "SSSSS#SSSSS", "SSSSS#SSSSS", "#S####SSSSS",
@@ -80,23 +76,18 @@ def run(task: str, form: str, seeds: list[int], share: float) -> dict[str, Any]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--smoke", action="store_true")
-  args = parser.parse_args()
-  seeds = [0] if args.smoke else [0, 1, 2, 3, 4]
-  tasks = ("four_rooms",) if args.smoke else tuple(TASKS)
-  found = {task: {form: run(task, form, seeds, 0.1 if args.smoke else 1.0) for form in FORMS} for task in tasks}
-  if args.smoke:
+  asked = script.ask(__doc__, range(5))
+  tasks = ("four_rooms",) if asked.smoke else tuple(TASKS)
+  found = {task: {form: run(task, form, asked.seeds, 0.1 if asked.smoke else 1.0) for form in FORMS} for task in tasks}
+  if not asked.recorded:
     return
   body = {
-    "command": " ".join(["python -m experiments.claims.options", *sys.argv[1:]]),
-    "seeds": seeds,
+    "seeds": asked.seeds,
     "options": OPTIONS,
     "steps": {task: TASKS[task]["steps"] for task in tasks},
     "tasks": found,
-    **doctor.device_summary(),
   }
-  RESULT.write_text(json.dumps(body, indent=1) + "\n")
+  script.write("options", body)
 
 
 if __name__ == "__main__":

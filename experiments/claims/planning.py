@@ -10,9 +10,7 @@ same 64 episodes. The cost is the median of one jitted `act` for 64 environments
 in one process. Writes `experiments/results/planning.json`.
 """
 
-import argparse
 import json
-import pathlib
 import statistics
 import time
 from typing import Any
@@ -20,14 +18,13 @@ from typing import Any
 import jax
 
 import varl
+from experiments.claims import script
 from varl import components, models
 from varl.agents import smcp
 from varl.envs import spec
 from varl.envs.toys import PointMass
 from varl.loop.evaluate import evaluator
-from varl.run import doctor
 
-RESULT = pathlib.Path(__file__).parents[1] / "results" / "planning.json"
 PARTICLES, HORIZONS = (16, 64, 256), (1, 4, 8)
 EPISODES, STEPS = 64, 50
 SETTINGS = varl.Settings(
@@ -56,18 +53,15 @@ def timed(act: Any, params: Any, obs: jax.Array) -> float:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--smoke", action="store_true")
-  smoke = parser.parse_args().smoke
-  seeds = [0] if smoke else [0, 1, 2]
-  plans = [(16, 1), (16, 4)] if smoke else [(n, h) for n in PARTICLES for h in HORIZONS]
+  asked = script.ask(__doc__, range(3))
+  plans = [(16, 1), (16, 4)] if asked.smoke else [(n, h) for n in PARTICLES for h in HORIZONS]
   own, head = spec(ENV), components.policy_head(spec(ENV), config(1, 1))
   prior, policy, value, temperature = components.soft(own, config(1, 1))
   learned, known = components.model(own, config(1, 1)), models.known(ENV.outcome, execute=head.execute)
   design = varl.types.Design(prior, policy, value, temperature, model=learned)
   alone = varl.agent(design, own, head)
   train = jax.jit(varl.make_trainer(ENV, alone, SETTINGS).run)
-  weak = [train(jax.random.key(seed))[0].agent.params for seed in seeds]
+  weak = [train(jax.random.key(seed))[0].agent.params for seed in asked.seeds]
   obs = jax.random.normal(jax.random.key(0), (EPISODES, own.observation_size))
 
   def returns(agent: Any) -> list[float]:
@@ -76,7 +70,6 @@ def main() -> None:
 
   seconds = timed(alone.act, weak[0], obs)
   body: dict[str, Any] = {
-    "command": "python -m experiments.claims.planning",
     "policy": {"returns": returns(alone), "seconds": seconds},
     "plans": [],
   }
@@ -94,8 +87,8 @@ def main() -> None:
       }
       body["plans"].append(found)
       print(json.dumps(found), flush=True)
-  if not smoke:
-    RESULT.write_text(json.dumps(body | doctor.device_summary(), indent=1) + "\n")
+  if asked.recorded:
+    script.write("planning", body)
 
 
 if __name__ == "__main__":

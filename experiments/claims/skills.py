@@ -11,10 +11,8 @@ learned q, a bound on I(z; s'), in nats, and the share of states whose likeliest
 `halfcheetah.json` and `halfcheetah.png`.
 """
 
-import argparse
 import json
 import pathlib
-import sys
 from typing import Any
 
 import jax
@@ -22,12 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import varl
+from experiments.claims import script
 from varl import agents, presets
 from varl.envs import make, spec, vectorize, with_skill
 from varl.loop import rollout
-from varl.run import configure, doctor
+from varl.run import configure
 
-RESULTS = pathlib.Path(__file__).parents[1] / "results" / "skills"
+RESULTS = script.RESULTS / "skills"
 CHEETAH = {
   "num_timesteps": 100_000, "num_envs": 32, "batch_size": 256, "updates_per_env_step": 0.25, "warm_up": 2_000,
   "hidden": (128, 128), "skill_hidden": (128, 128), "episode_length": 500, "eval_every": 50_000, "eval_episodes": 8,
@@ -101,23 +100,18 @@ def draw(name: str, places: np.ndarray, which: np.ndarray, skills: int, path: pa
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = script.parser(__doc__)
   parser.add_argument("--env", choices=("point_mass", "halfcheetah"), default="point_mass")
-  parser.add_argument("--smoke", action="store_true")
   args = parser.parse_args()
-  seeds = [0] if args.smoke else [0, 1, 2] if args.env == "halfcheetah" else [0, 1, 2, 3, 4]
-  found = run(args.env, seeds, 0.1 if args.smoke else 1.0)
+  asked = script.asked(args, range(3 if args.env == "halfcheetah" else 5))
+  found = run(args.env, asked.seeds, 0.1 if asked.smoke else 1.0)
   shown = found.pop("shown")
-  if args.smoke:
+  if not asked.recorded:
     return
   RESULTS.mkdir(parents=True, exist_ok=True)
   summary, picture = ("summary", "trajectories") if args.env == "point_mass" else (args.env, args.env)
   draw(args.env, *shown, found["skills"], RESULTS / f"{picture}.png")
-  body = {
-    "command": " ".join(["python -m experiments.claims.skills", *sys.argv[1:]]), "env": args.env, "seeds": seeds,
-    **found, **doctor.device_summary(),
-  }  # fmt: skip
-  (RESULTS / f"{summary}.json").write_text(json.dumps(body, indent=1) + "\n")
+  script.write("skills", {"env": args.env, "seeds": asked.seeds, **found}, f"skills/{summary}.json")
 
 
 if __name__ == "__main__":

@@ -9,21 +9,17 @@ actor-critic on each task by itself, with a quarter of the steps and of the repl
 tasks and over ten evaluations along the run. Writes `experiments/results/transfer.json`.
 """
 
-import argparse
 import json
-import pathlib
-import sys
 from typing import Any
 
 import jax
 import numpy as np
 
 import varl
+from experiments.claims import script
 from experiments.claims.iterative_inference import interval
 from varl import agents, envs, presets
-from varl.run import doctor
 
-RESULT = pathlib.Path(__file__).parents[1] / "results" / "transfer.json"
 PRICES = {"point_mass_tasks": 0.1, "gridworld_tasks": 0.005}
 """The price of a nat. On the grids, whose reward is 1 at the end, a dearer one would make it worth to stay away."""
 CHECKS = 10
@@ -62,35 +58,33 @@ def returns(name: str, env: Any, preset: dict[str, Any], price: float, share: fl
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--smoke", action="store_true")
-  args = parser.parse_args()
-  seeds = [0] if args.smoke else [0, 1, 2, 3, 4]
-  share = 0.2 if args.smoke else 1.0
+  asked = script.ask(__doc__, range(5))
+  share = 0.2 if asked.smoke else 1.0
   found: dict[str, Any] = {}
   for env_name, names in ENVS.items():
     env, preset = envs.make(env_name), presets.load("distral")[env_name]
     together, price = names[-2], PRICES[env_name]
     for name in names:
       if name == "alone":
-        each = [returns(together, env.only(task), preset, price, 0.25 * share, seeds) for task in range(env.tasks)]
+        each = [
+          returns(together, env.only(task), preset, price, 0.25 * share, asked.seeds) for task in range(env.tasks)
+        ]
         curves = np.mean(each, axis=0)
       else:
-        curves = returns(name, env, preset, price, share, seeds)
+        curves = returns(name, env, preset, price, share, asked.seeds)
       area = curves.mean(axis=1)
       found.setdefault(env_name, {})[name] = {
         "curves": np.round(curves, 3).tolist(), "area": interval(area.tolist()),
         "last": np.round(curves[:, -1], 3).tolist(),
       }  # fmt: skip
       print(json.dumps({"env": env_name, "algorithm": name, "area": interval(area.tolist())}), flush=True)
-  if args.smoke:
+  if not asked.recorded:
     return
   body = {
-    "command": " ".join(["python -m experiments.claims.transfer", *sys.argv[1:]]), "seeds": seeds,
-    "prices": PRICES, "steps": {name: presets.load("distral")[name]["num_timesteps"] for name in ENVS}, "envs": found,
-    **doctor.device_summary(),
+    "seeds": asked.seeds, "prices": PRICES,
+    "steps": {name: presets.load("distral")[name]["num_timesteps"] for name in ENVS}, "envs": found,
   }  # fmt: skip
-  RESULT.write_text(json.dumps(body, indent=1) + "\n")
+  script.write("transfer", body)
 
 
 if __name__ == "__main__":

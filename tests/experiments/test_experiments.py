@@ -8,12 +8,36 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.claims import model_correction, trust_region_bandits
+from experiments.claims import model_correction, script, trust_region_bandits
 from experiments.curves import learning_curves
 from experiments.peers import ppo, update_cost
 from varl.agents import iterative_sac, sac
 from varl.exact import linear_quadratic
 from varl.run import loggers
+
+# Scripts of claims
+
+
+@pytest.mark.parametrize(
+  ("line", "seeds", "recorded"),
+  [([], [0, 1, 2], True), (["--seeds", "0"], [0], False), (["--smoke"], [0], False),
+   (["--smoke", "--seeds", "0", "1", "2"], [0, 1, 2], False), (["--seeds", "0", "1", "2"], [0, 1, 2], True)],
+)  # fmt: skip
+def test_a_record_is_of_all_its_seeds_and_steps(monkeypatch, line, seeds, recorded):
+  monkeypatch.setattr("sys.argv", ["a_claim", *line])
+  asked = script.ask("what it claims", range(3))
+  assert (asked.seeds, asked.smoke, asked.recorded) == (seeds, "--smoke" in line, recorded)
+
+
+def test_a_record_says_how_it_was_made(monkeypatch, tmp_path):
+  monkeypatch.setattr("sys.argv", ["a_claim", "--seeds", "0", "1"])
+  monkeypatch.setattr(script, "RESULTS", tmp_path)
+  script.write("a_claim", {"runs": [1.0]}, "folder/summary.json")
+  body = json.loads((tmp_path / "folder" / "summary.json").read_text())
+  assert body["command"] == "python -m experiments.claims.a_claim --seeds 0 1"
+  assert body["runs"] == [1.0]
+  assert body["versions"]["jax"] == jax.__version__
+
 
 # Multiplications
 
