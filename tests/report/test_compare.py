@@ -50,9 +50,9 @@ def test_the_probability_of_improvement():
     compare.probability_of_improvement(x, np.zeros((3, 2)))
 
 
-def run(folder, seed, returns, algorithm="sac", **config):
+def run(folder, seed, returns, algorithm="sac", env="point_mass", **config):
   folder.mkdir(parents=True)
-  body = {"algorithm": algorithm, "env": "point_mass", "seed": seed, "backend": None, "config": config, "settings": {}}
+  body = {"algorithm": algorithm, "env": env, "seed": seed, "backend": None, "config": config, "settings": {}}
   (folder / "config.json").write_text(json.dumps(body))
   rows = [
     {"env_steps": 100 * i, "eval/episode_reward": x, "training/updates": 10.0, "training/walltime": 2.0 * i}
@@ -88,6 +88,21 @@ def test_groups_and_scores(outs):
   assert found["improvement"]["sac on point_mass (gamma=0.99)"]["ppo on point_mass"] == [1.0, 1.0, 1.0]
   assert "3 [2, 4]" in compare.table(found)
   assert json.loads(json.dumps(found)) == found
+
+
+def test_neither_of_two_environments_is_better(outs, tmp_path):
+  """Returns of 1000 on one and of -100 on another say nothing of the algorithms."""
+  others = [
+    run(tmp_path / name, 0, [0, -100], algorithm=name, env="pendulum") for name in ("sac_v1", "mpo", "ppo_of_mine")
+  ]
+  alone = run(tmp_path / "alone", 0, [1000], env="hopper")
+  found = compare.compare(compare.group([*outs, others[0], alone, *others[1:]]))
+  assert found["improvement"]["sac on hopper"] == {}
+  assert found["improvement"]["mpo on pendulum"].keys() == {"sac_v1 on pendulum", "ppo_of_mine on pendulum"}
+  text = compare.table(found)
+  assert text.count("P(row beats column)") == 2
+  assert "sac on hopper" in text.split("P(row beats column)")[0]
+  assert "sac on hopper" not in "".join(text.split("P(row beats column)")[1:])
 
 
 def test_what_cannot_be_compared(outs, tmp_path):

@@ -47,7 +47,8 @@ def compare(tokens: list[str]) -> int:
     """  varl compare runs/*
   varl compare runs/sac* runs/ppo* --score mean --json""",
     description="Compare runs by their scores: mean and interquartile mean over seeds with 95 % intervals by "
-    "bootstrap, and the probability that one beats another. Runs that differ in nothing but their seed are one group.",
+    "bootstrap, and the probability that one beats another on the same environment. Runs that differ in nothing but "
+    "their seed are one group.",
   )
   _add_runs(parser)
   parser.add_argument(

@@ -210,7 +210,8 @@ def compare(
 
   Returns:
     {"metric", "score", "confidence", "groups": {label: {"runs", "scores", "mean", "iqm"}}, "improvement": {label:
-    {other: P(label > other)}}}, each estimate as [value, low, high]; fit for JSON.
+    {other: P(label > other)}}}, each estimate as [value, low, high]; fit for JSON. Scores on two
+    environments are on scales of their own: `improvement` is of groups of one environment.
 
   Raises:
     ValueError: as `scores`, or a confidence out of range.
@@ -218,6 +219,7 @@ def compare(
   import numpy as np
 
   found = {label: scores(outs, metric=metric, score=score) for label, outs in runs.items()}
+  envs = {label: _environment(outs[0]) for label, outs in runs.items()}
   groups = {
     label: {
       "runs": [str(out) for out in runs[label]],
@@ -231,7 +233,7 @@ def compare(
     label: {
       other: list(probability_of_improvement(found[label], found[other], confidence=confidence))
       for other in found
-      if other != label
+      if other != label and envs[other] == envs[label]
     }
     for label in found
   }
@@ -239,17 +241,33 @@ def compare(
 
 
 def table(compared: Mapping[str, Any]) -> str:
-  """What `compare` found as text: a line a group, and below it how surely each beats each other one."""
+  """What `compare` found as text: a line a group, and below it how surely each beats each other one of its
+  environment."""
   percent = f"{100 * compared['confidence']:g} %"
   rows = [["", "seeds", f"mean ({percent})", f"IQM ({percent})", f"lowest to highest {compared['score']}"]]
   for label, of in compared["groups"].items():
     low, high = min(of["scores"]), max(of["scores"])
     rows.append([label, str(len(of["scores"])), _said(of["mean"]), _said(of["iqm"]), f"{low:.5g} to {high:.5g}"])
   lines = [f"{compared['metric']}, {compared['score']}", *_columns(rows)]
-  pairs = [["P(row beats column)", *compared["groups"]]]
-  for label, of in compared["improvement"].items():
-    pairs.append([label, *("" if other == label else _said(of[other]) for other in compared["groups"])])
-  return "\n".join([*lines, *(["", *_columns(pairs)] if len(pairs) > 2 else [])])
+  improvement = compared["improvement"]
+  for first in improvement:
+    of_one_environment = [label for label in improvement if label == first or label in improvement[first]]
+    if len(of_one_environment) < 2 or of_one_environment[0] != first:
+      continue
+    pairs = [["P(row beats column)", *of_one_environment]]
+    for label in of_one_environment:
+      cells = [improvement[label].get(other) for other in of_one_environment]
+      pairs.append([label, *("" if cell is None else _said(cell) for cell in cells)])
+    lines += ["", *_columns(pairs)]
+  return "\n".join(lines)
+
+
+def _environment(run: str | os.PathLike[str]) -> str | None:
+  try:
+    name: str | None = json.loads((pathlib.Path(run) / "config.json").read_text()).get("env")
+  except (OSError, ValueError):  # metrics alone
+    return None
+  return name
 
 
 def _said(found: Sequence[float]) -> str:
