@@ -173,7 +173,7 @@ def pendulum() -> str:
   peers = " and ".join(f"`{wanted[0]}`" for wanted in body["peers"].values())
   return "\n".join([
     "## Pendulum-v1 beside rejax and sbx\n",
-    f"SAC and PPO beside {peers}, at equal settings, one core each, by seed: steps a second of training, compiled before it, and the mean return of sampled episodes at "
+    f"SAC and PPO beside {peers}, at equal settings, one core each, by seed: steps a second of training, compiled before it, and the mean return of {body['episodes']} sampled episodes at "
     "the end, the same starts for all seeds of an entry and others for another entry, so that returns of two entries differ by their starts, too. varl's environment is gymnax's, or where it says so Gymnasium's on the host, which is what sbx has.\n",
     table(["", "steps a second", "return", "compiling, s", "JAX"], rows),
     f"Ratios of steps a second, medians of pairs: {pairs}.\n",
