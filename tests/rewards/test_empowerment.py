@@ -33,11 +33,11 @@ def table(*sizes):
   return networks.Network(lambda key: 0.01 * jax.random.normal(key, (int(np.prod(sizes)),)), apply)
 
 
-def made(steps, updates):
+def made(steps, updates, **options):
   size = rewards.empowerment_outputs(SPEC, steps)
   return rewards.empowerment(
     SPEC, table(STATES, size), table(STATES, STATES, size), table(STATES, 1),
-    optax.adam(optax.cosine_decay_schedule(2e-2, updates, 0.01)), steps=steps,
+    optax.adam(optax.cosine_decay_schedule(2e-2, updates, 0.01)), steps=steps, **options,
   )  # fmt: skip
 
 
@@ -78,6 +78,35 @@ def test_the_level_is_the_capacity(steps, given):
   assert not reward.value(design, params, ended, jax.random.key(0)).any()
 
 
+def test_a_sequence_that_the_source_has_given_up_is_met_again():
+  """ω begins without one action; what it leads to is found to be worth something where others are drawn, too."""
+  updates, rows = 4_000, 256
+  exact = np.asarray(information.empowerment(GRID, steps=1).nats)
+
+  def level(explore):
+    reward = made(1, updates, explore=explore)
+    design = Design(None, None, None, None, model=models.known(ENV.outcome))
+    step, params = reward.step(design), reward.init(jax.random.key(0))
+    own = params["empowerment"]
+    given_up = own["source"].reshape(STATES, -1).at[:, 0].set(-10.0).ravel()
+    params = {"empowerment": {**own, "source": given_up}}
+
+    def update(state, key):
+      state_key, step_key = jax.random.split(key)
+      obs = jax.nn.one_hot(jax.random.randint(state_key, (rows,), 0, STATES), STATES)
+      zero = jnp.zeros(rows)
+      params, inner, _ = step.step(*state, Batch(obs, zero.astype(int), zero, zero + 1, obs, zero, {}), step_key)
+      return (params, inner), None
+
+    keys = jax.random.split(jax.random.key(1), updates)
+    (params, _), _ = jax.jit(lambda: jax.lax.scan(update, (params, step.init(params)), keys))()
+    return np.asarray(params["empowerment"]["level"])[:STATES]
+
+  with_others, alone = level(0.25), level(0.0)
+  np.testing.assert_allclose(with_others, exact, rtol=0.05)
+  assert np.max((exact - alone) / exact) > 0.1, (alone, exact)
+
+
 def test_a_sequence_is_its_actions_the_first_slowest():
   """The channel of `exact` and the sequences of the source count alike."""
   seen = []
@@ -90,7 +119,7 @@ def test_a_sequence_is_its_actions_the_first_slowest():
     seen.append(np.asarray(action))
     return models.known(outcome).sample(params, obs, action, key)
 
-  reward = made(2, 10)
+  reward = made(2, 10, explore=0.0)
   model = models.known(outcome)._replace(sample=sample)
   step = reward.step(Design(None, None, None, None, model=model))
   params = reward.init(jax.random.key(0))
@@ -127,6 +156,7 @@ def test_it_pays_an_agent(module):
   ("build", "message"),
   [
     (lambda: made(0, 1), "at least one step; got steps=0"),
+    (lambda: made(1, 1, explore=1.0), r"explore is the share of sequences drawn at random, in \[0, 1\); got 1.0"),
     (lambda: made(7, 1), r"4 \*\* 7 = 16,384 sequences of actions; at most 4,096"),
     (lambda: made(2, 1).step(Design(None, None, None, None)), "followed in a model, and the design has none"),
   ],

@@ -21,6 +21,7 @@ def empowerment(
   *,
   steps: int = 1,
   clip: float | Array = 10.0,
+  explore: float | Array = 0.25,
   group: str = "empowerment",
 ) -> Reward:
   """The empowerment of the state that a step leads to, paid in place of the environment's reward.
@@ -31,9 +32,10 @@ def empowerment(
 
   Actions are chosen before any is taken. The square's minimum is ω ∝ exp(E[log q]) and ψ = log Σ exp(E[log q]), which
   is the step of Blahut and Arimoto; where q is the exact posterior of ω, ψ ends at the capacity, and it is a bound on
-  it for any q. With a model in the design (`design.model`) sequences are drawn from ω and followed in it. Without one
-  they are single actions of the batch, and q's loss weighs these by ω/β, their density under the source over that when
-  they were taken.
+  it for any q. With a model in the design (`design.model`) sequences are drawn from ω and followed in it; of discrete
+  ones a share ε at random, β = (1 - ε) ω + ε/N, since one that ω has given up, before q knew what it leads to, would
+  not be met again. Without a model they are single actions of the batch, and β is their density when they were taken.
+  q's loss weighs sequences by ω/β; the square's minimum is the same under any β.
 
   Args:
     spec: the environment's sizes.
@@ -43,6 +45,7 @@ def empowerment(
     optimizer: for the three of them.
     steps: n.
     clip: ψ is paid within [0, clip].
+    explore: ε in [0, 1), of discrete sequences in a model.
     group: the parameter group's name.
 
   Returns:
@@ -51,12 +54,14 @@ def empowerment(
     `<group>_loss`.
 
   Raises:
-    ValueError: fewer than one step, more than 4,096 discrete sequences; in `varl.agent`, several steps without a model;
-      at the update, without a model, rows without "log_prob".
+    ValueError: fewer than one step, more than 4,096 discrete sequences, a concrete ε out of range; in `varl.agent`,
+      several steps without a model; at the update, without a model, rows without "log_prob".
 
   Reference: Mohamed and Rezende 2015, 1509.08731, Eq. 5 and Eq. 10-12; Gregor, Rezende, Wierstra 2016, 1611.07507.
   """
   head = _head(spec, steps)
+  if isinstance(explore, int | float) and not 0.0 <= explore < 1.0:
+    raise ValueError(f"explore is the share of sequences drawn at random, in [0, 1); got {explore}")
 
   def init(key: Key) -> Params:
     keys = jax.random.split(key, 3)
@@ -68,6 +73,18 @@ def empowerment(
 
   def value(design: Design, params: Params, batch: Batch, key: Key) -> Array:
     return batch.discount * jnp.clip(levels(params, batch.next_obs), 0.0, clip)
+
+  def drawn(of_source: Array, key: Key) -> tuple[Array, Array]:
+    """Sequences `[B]` or `[B, n d]` of β, and ω/β of them `[B]`."""
+    source_key, which_key, random_key = jax.random.split(key, 3)
+    sequence = head.sample_and_log_prob(of_source, source_key, 1)[0][0]
+    rows = of_source.shape[:-1]
+    if not spec.discrete or head.uniform is None or head.uniform_log_prob is None:
+      return sequence, jnp.ones(rows, of_source.dtype)
+    at_random = jax.random.bernoulli(which_key, explore, rows)
+    sequence = jnp.where(at_random, head.uniform(random_key, rows), sequence)
+    source_prob = jnp.exp(head.log_prob(of_source, sequence))
+    return sequence, source_prob / ((1.0 - explore) * source_prob + explore * jnp.exp(head.uniform_log_prob))
 
   def single(sequence: Array) -> list[Array]:
     """The actions of `[B]` or `[B, n d]`, the first action first."""
@@ -92,11 +109,9 @@ def empowerment(
     def loss(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
       own: Any = params[group]
       of_source = source.apply(own["source"], batch.obs)
-      weight = jnp.ones_like(batch.reward)
       if design.model is not None:
         draw_key, model_key = jax.random.split(key)
-        drawn, _ = head.sample_and_log_prob(jax.lax.stop_gradient(of_source), draw_key, 1)
-        sequence = jax.lax.stop_gradient(drawn[0])
+        sequence, weight = drawn(jax.lax.stop_gradient(of_source), draw_key)
         last = jax.lax.stop_gradient(followed(design, params, batch.obs, sequence, model_key))
         log_source = head.log_prob(of_source, sequence)
       else:
