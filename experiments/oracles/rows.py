@@ -76,8 +76,8 @@ class Rollouts(NamedTuple):
 
 
 MANY = 16
-"""Environment steps for each update where the exact answer depends on how often states are visited: it is of all
-episodes, and that of a few thousand is off by more than what is allowed."""
+"""Environment steps for each update where the exact answer depends on how often states are visited: of a few hundred
+episodes in replay that is off by more than what is allowed."""
 
 
 def loop(

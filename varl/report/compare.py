@@ -209,8 +209,8 @@ def compare(
     confidence: of all intervals.
 
   Returns:
-    {"metric", "score", "confidence", "groups": {label: {"runs", "scores", "mean", "iqm"}}, "improvement": {label:
-    {other: P(label > other)}}}, each estimate as [value, low, high]; fit for JSON. Scores on two
+    {"metric", "score", "confidence", "groups": {label: {"env", "runs", "scores", "mean", "iqm"}}, "improvement":
+    {label: {other: P(label > other)}}}, each estimate as [value, low, high]; fit for JSON. Scores on two
     environments are on scales of their own: `improvement` is of groups of one environment.
 
   Raises:
@@ -219,9 +219,9 @@ def compare(
   import numpy as np
 
   found = {label: scores(outs, metric=metric, score=score) for label, outs in runs.items()}
-  envs = {label: _environment(outs[0]) for label, outs in runs.items()}
   groups = {
     label: {
+      "env": _environment(runs[label][0]),
       "runs": [str(out) for out in runs[label]],
       "scores": [float(x) for x in values],
       "mean": list(estimate(values, np.mean, confidence=confidence)),
@@ -233,7 +233,7 @@ def compare(
     label: {
       other: list(probability_of_improvement(found[label], found[other], confidence=confidence))
       for other in found
-      if other != label and envs[other] == envs[label]
+      if other != label and groups[other]["env"] == groups[label]["env"]
     }
     for label in found
   }
@@ -249,15 +249,14 @@ def table(compared: Mapping[str, Any]) -> str:
     low, high = min(of["scores"]), max(of["scores"])
     rows.append([label, str(len(of["scores"])), _said(of["mean"]), _said(of["iqm"]), f"{low:.5g} to {high:.5g}"])
   lines = [f"{compared['metric']}, {compared['score']}", *_columns(rows)]
-  improvement = compared["improvement"]
-  for first in improvement:
-    of_one_environment = [label for label in improvement if label == first or label in improvement[first]]
-    if len(of_one_environment) < 2 or of_one_environment[0] != first:
+  for env in dict.fromkeys(of["env"] for of in compared["groups"].values()):
+    labels = [label for label, of in compared["groups"].items() if of["env"] == env]
+    if len(labels) < 2:
       continue
-    pairs = [["P(row beats column)", *of_one_environment]]
-    for label in of_one_environment:
-      cells = [improvement[label].get(other) for other in of_one_environment]
-      pairs.append([label, *("" if cell is None else _said(cell) for cell in cells)])
+    pairs = [["P(row beats column)", *labels]]
+    for label in labels:
+      beats = compared["improvement"][label]
+      pairs.append([label, *("" if other == label else _said(beats[other]) for other in labels)])
     lines += ["", *_columns(pairs)]
   return "\n".join(lines)
 
