@@ -1,11 +1,11 @@
-"""Four equally good goals: how many of them soft Q-learning (by two samplers) and SAC reach, and by which ways.
+"""Four equally good goals: how many of them soft Q-learning and SAC reach, and by which ways.
 
     python -m experiments.claims.multi_goal           # 10 seeds each, with the preset of sql on multi_goal
     python -m experiments.claims.multi_goal --smoke   # one seed, a hundredth of the updates; writes only to --out
 
-All have the same objective (reward scale and a fixed temperature), networks, learning rate, replay and number of
-updates. After training, each agent acts as it explores, from 200 starts; a goal counts as reached where at least 2 % of
-the trajectories end at it. Writes `experiments/results/multi_goal/`: `summary.json` (shares of the goals, and goals
+Soft Q-learning by two samplers and SAC by two policies have the same objective (reward scale and a fixed temperature),
+networks, learning rate, replay and number of updates. After training, each agent acts as it explores, from 200 starts;
+a goal counts as reached where at least 2 % of the trajectories end at it. Writes `experiments/results/multi_goal/`: `summary.json` (shares of the goals, and goals
 reached, by seed) and `trajectories.png` (each algorithm's trajectories with its first seed).
 """
 
@@ -28,29 +28,30 @@ from varl.loop import rollout
 from varl.run import configure, doctor
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "multi_goal"
-LABELS = {"sql": "Stein sampler", "sql_langevin": "Langevin chains", "sac": "SAC (tanh-Gaussian)"}
+LABELS = {
+  "sql": "Stein sampler",
+  "sql_langevin": "Langevin chains",
+  "sac": "SAC (tanh-Gaussian)",
+  "sac_flow": "SAC (flow)",
+}
 STARTS, STEPS, LEAST = 200, 30, 0.02
 
 
 def runs(smoke: bool) -> dict[str, configure.RunConfig]:
-  """The configuration of each: the preset of sql by both samplers, and the same for SAC as far as it has the same."""
+  """The configuration of each: the preset of sql, and the same for SAC as far as it has the same."""
   short = {"num_timesteps": 3_000, "particles": 16, "hidden": (32, 32), "start_updates": 500} if smoke else {}
   sql = configure.resolve("sql", "multi_goal", **short)
   langevin = configure.resolve("sql", "multi_goal", sampler="langevin", **short)
   shared = ("learning_rate", "gamma", "reward_scale", "hidden", "activation", "normalize_observations")
-  sac = configure.resolve(
-    "sac",
-    "multi_goal",
-    preset=False,
-    adapt_temperature=False,
-    initial_temperature=sql.config.temperature,
-    **{name: getattr(sql.config, name) for name in shared},
-    **dataclasses.asdict(sql.settings),
-  )
-  return {"sql": sql, "sql_langevin": langevin, "sac": sac}
+  same: dict[str, Any] = {
+    "preset": False, "adapt_temperature": False, "initial_temperature": sql.config.temperature,
+    **{name: getattr(sql.config, name) for name in shared}, **dataclasses.asdict(sql.settings),
+  }  # fmt: skip
+  sac, flow = (configure.resolve("sac", "multi_goal", policy=policy, **same) for policy in ("gaussian", "flow"))
+  return {"sql": sql, "sql_langevin": langevin, "sac": sac, "sac_flow": flow}
 
 
-def trajectories(run: configure.RunConfig, seeds: list[int]) -> np.ndarray:
+def trajectories(name: str, run: configure.RunConfig, seeds: list[int]) -> np.ndarray:
   """Places by seed, start and step, `[seeds, STARTS, STEPS + 1, 2]`; NaN after a trajectory's end."""
   env = MultiGoal()
   agent = agents.load(run.algorithm).make(spec(env), run.config)
@@ -73,7 +74,7 @@ def trajectories(run: configure.RunConfig, seeds: list[int]) -> np.ndarray:
     over = np.cumsum(discount == 0.0, axis=0) - (discount == 0.0) > 0  # steps of a later episode
     places[1:][over] = np.nan
     found.append(places.swapaxes(0, 1))
-    print(json.dumps({"algorithm": run.algorithm, "seed": seed, "seconds": time.perf_counter() - started}), flush=True)
+    print(json.dumps({"algorithm": name, "seed": seed, "seconds": time.perf_counter() - started}), flush=True)
   return np.stack(found)
 
 
@@ -123,7 +124,7 @@ def main() -> None:
   args = parser.parse_args()
   seeds = args.seeds or ([0] if args.smoke else list(range(10)))
   configured = runs(args.smoke)
-  places = {name: trajectories(run, seeds) for name, run in configured.items()}
+  places = {name: trajectories(name, run, seeds) for name, run in configured.items()}
   records = {name: judge(found) for name, found in places.items()}
   for name, record in records.items():
     print(f"{LABELS[name]:34} {record['mean_goals_reached']:.1f} of 4 goals, {record['goals_reached']} by seed")

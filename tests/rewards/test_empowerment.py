@@ -33,11 +33,11 @@ def table(*sizes):
   return networks.Network(lambda key: 0.01 * jax.random.normal(key, (int(np.prod(sizes)),)), apply)
 
 
-def made(steps, updates, **options):
+def made(steps, updates, optimizer=None, **options):
   size = rewards.empowerment_outputs(SPEC, steps)
   return rewards.empowerment(
     SPEC, table(STATES, size), table(STATES, STATES, size), table(STATES, 1),
-    optax.adam(optax.cosine_decay_schedule(2e-2, updates, 0.01)), steps=steps, **options,
+    optimizer or optax.adam(optax.cosine_decay_schedule(2e-2, updates, 0.01)), steps=steps, **options,
   )  # fmt: skip
 
 
@@ -105,6 +105,35 @@ def test_a_sequence_that_the_source_has_given_up_is_met_again():
   with_others, alone = level(0.25), level(0.0)
   np.testing.assert_allclose(with_others, exact, rtol=0.05)
   assert np.max((exact - alone) / exact) > 0.1, (alone, exact)
+
+
+@pytest.mark.parametrize("explore", [0.0, 0.5])
+def test_the_level_is_what_any_source_tells(explore):
+  """I(a; s') of a source that is held, lopsided, whatever is drawn beside what it says; not the capacity."""
+  updates, rows = 2_000, 256
+  frozen = optax.multi_transform(
+    {"learned": optax.adam(optax.cosine_decay_schedule(2e-2, updates, 0.01)), "held": optax.set_to_zero()},
+    {"empowerment": {"source": "held", "decoder": "learned", "level": "learned"}},
+  )
+  reward = made(1, updates, explore=explore, optimizer=frozen)
+  step = reward.step(Design(None, None, None, None, model=models.known(ENV.outcome)))
+  log_source = jnp.log(jnp.array([0.005, 0.095, 0.4, 0.5]))
+  params = reward.init(jax.random.key(0))
+  params = {"empowerment": {**params["empowerment"], "source": jnp.tile(log_source, STATES)}}
+
+  def update(state, key):
+    state_key, step_key = jax.random.split(key)
+    obs = jax.nn.one_hot(jax.random.randint(state_key, (rows,), 0, STATES), STATES)
+    zero = jnp.zeros(rows)
+    params, inner, _ = step.step(*state, Batch(obs, zero.astype(int), zero, zero + 1, obs, zero, {}), step_key)
+    return (params, inner), None
+
+  keys = jax.random.split(jax.random.key(1), updates)
+  (params, _), _ = jax.jit(lambda: jax.lax.scan(update, (params, step.init(params)), keys))()
+  told = np.asarray(information.mutual_information(jnp.exp(log_source), tabular.dense(GRID).transition))
+  capacity = np.asarray(information.empowerment(GRID, steps=1).nats)
+  np.testing.assert_allclose(np.asarray(params["empowerment"]["level"])[:STATES], told, rtol=0.05)
+  assert (capacity / told).min() > 1.1
 
 
 def test_a_sequence_is_its_actions_the_first_slowest():

@@ -27,15 +27,16 @@ def empowerment(
   """The empowerment of the state that a step leads to, paid in place of the environment's reward.
 
     E_n(s) = max_ω I(a_1..a_n; s_n | s) = max_{ω, q} E[log q(a_1..a_n | s, s_n) - log ω(a_1..a_n | s)]
-    L = -log q(a_1..a_n | s, s_n) + ½ (sg(log q(a_1..a_n | s, s_n)) - log ω(a_1..a_n | s) - ψ(s))²
-    r = m ψ(s')
+    L = -log q_β(a_1..a_n | s, s_n) + ½ (sg(log q - ψ(s)) - log ω(a_1..a_n | s))² + ½ ω/β (sg(log q - log ω) - ψ(s))²
+    q ∝ q_β ω/β,    r = m ψ(s')
 
-  Actions are chosen before any is taken. The square's minimum is ω ∝ exp(E[log q]) and ψ = log Σ exp(E[log q]), which
-  is the step of Blahut and Arimoto; where q is the exact posterior of ω, ψ ends at the capacity, and it is a bound on
-  it for any q. With a model in the design (`design.model`) sequences are drawn from ω and followed in it; of discrete
-  ones a share ε at random, β = (1 - ε) ω + ε/N, since one that ω has given up, before q knew what it leads to, would
-  not be met again. Without a model they are single actions of the batch, and β is their density when they were taken.
-  q's loss weighs sequences by ω/β; the square's minimum is the same under any β.
+  Actions are chosen before any is taken. The first square's minimum under any β is ω ∝ exp(E[log q]), the step of
+  Blahut and Arimoto; the second's is ψ = E_ω[log q - log ω], a bound on the capacity for any ω and q, and the capacity
+  where they are the best. With a model in the design (`design.model`) sequences are drawn from ω and followed in it; of
+  discrete ones a share ε at random, β = (1 - ε) ω + ε/N, since one that ω has given up, before q knew what it leads to,
+  would not be met again. q_β learns what is drawn, each as often as it comes, and q is as sure of rare sequences as of
+  others. Without a model they are single actions of the batch, β is known of those alone, as their density when they
+  were taken, and q learns itself, -ω/β log q in place of -log q_β.
 
   Args:
     spec: the environment's sizes.
@@ -74,17 +75,18 @@ def empowerment(
   def value(design: Design, params: Params, batch: Batch, key: Key) -> Array:
     return batch.discount * jnp.clip(levels(params, batch.next_obs), 0.0, clip)
 
-  def drawn(of_source: Array, key: Key) -> tuple[Array, Array]:
-    """Sequences `[B]` or `[B, n d]` of β, and ω/β of them `[B]`."""
+  def drawn(of_source: Array, key: Key) -> tuple[Array, Array, Array]:
+    """Sequences `[B]` or `[B, n d]` of β, log ω/β of all of them `[B, N]` or 0, and ω/β of those drawn `[B]`."""
     source_key, which_key, random_key = jax.random.split(key, 3)
     sequence = head.sample_and_log_prob(of_source, source_key, 1)[0][0]
     rows = of_source.shape[:-1]
     if not spec.discrete or head.uniform is None or head.uniform_log_prob is None:
-      return sequence, jnp.ones(rows, of_source.dtype)
+      return sequence, jnp.zeros((), of_source.dtype), jnp.ones(rows, of_source.dtype)
     at_random = jax.random.bernoulli(which_key, explore, rows)
     sequence = jnp.where(at_random, head.uniform(random_key, rows), sequence)
-    source_prob = jnp.exp(head.log_prob(of_source, sequence))
-    return sequence, source_prob / ((1.0 - explore) * source_prob + explore * jnp.exp(head.uniform_log_prob))
+    given_up = jnp.log(explore) + head.uniform_log_prob - jax.nn.log_softmax(of_source)
+    log_ratio = -jnp.logaddexp(jnp.log1p(-explore), given_up)
+    return sequence, log_ratio, jnp.exp(jnp.take_along_axis(log_ratio, sequence[..., None], axis=-1)[..., 0])
 
   def single(sequence: Array) -> list[Array]:
     """The actions of `[B]` or `[B, n d]`, the first action first."""
@@ -111,9 +113,10 @@ def empowerment(
       of_source = source.apply(own["source"], batch.obs)
       if design.model is not None:
         draw_key, model_key = jax.random.split(key)
-        sequence, weight = drawn(jax.lax.stop_gradient(of_source), draw_key)
+        sequence, log_ratio, weight = drawn(jax.lax.stop_gradient(of_source), draw_key)
         last = jax.lax.stop_gradient(followed(design, params, batch.obs, sequence, model_key))
         log_source = head.log_prob(of_source, sequence)
+        seen = jnp.ones_like(weight)
       else:
         if "log_prob" not in batch.extras:
           raise ValueError(
@@ -123,12 +126,15 @@ def empowerment(
         sequence, last = batch.action, batch.next_obs
         log_source = head.log_prob(of_source, sequence)
         now = jnp.exp(jnp.clip(log_source - batch.extras["log_prob"], -clip, clip))
-        weight = jax.lax.stop_gradient(now / losses.batch_mean(now, design.axis))
-      log_decoder = head.log_prob(decoder.apply(own["decoder"], jnp.concatenate([batch.obs, last], axis=-1)), sequence)
+        log_ratio = jnp.zeros(())
+        seen = weight = jax.lax.stop_gradient(now / losses.batch_mean(now, design.axis))
+      of_decoder = decoder.apply(own["decoder"], jnp.concatenate([batch.obs, last], axis=-1))
+      fixed = jax.lax.stop_gradient(head.log_prob(of_decoder + log_ratio, sequence))
       psi = levels(params, batch.obs)
-      fixed = jax.lax.stop_gradient(log_decoder)
-      square = losses.squared_error(log_source + psi, fixed)
-      return jnp.mean(square - weight * log_decoder), {
+      decoding = -seen * head.log_prob(of_decoder, sequence)
+      choosing = losses.squared_error(log_source, fixed - jax.lax.stop_gradient(psi))
+      valuing = weight * losses.squared_error(psi, fixed - jax.lax.stop_gradient(log_source))
+      return jnp.mean(decoding + choosing + valuing), {
         f"{group}_level": jnp.mean(psi),
         f"{group}_bound": jnp.mean(weight * (fixed - log_source)),
       }
