@@ -6,7 +6,8 @@
 Soft Q-learning by two samplers and SAC by two policies have the same objective (reward scale and a fixed temperature),
 networks, learning rate, replay and number of updates. After training, each agent acts as it explores, from 200 starts;
 a goal counts as reached where at least 2 % of the trajectories end at it. Writes
-`experiments/results/multi_goal/`: `summary.json` (shares of the goals, and goals reached, by seed) and `trajectories.png` (each algorithm's trajectories with its first seed).
+`experiments/results/multi_goal/`: `summary.json` (shares of the goals, and goals reached, by seed) and
+`trajectories.png` (each algorithm's trajectories with its first seed).
 """
 
 import argparse
