@@ -38,20 +38,21 @@ FORMS: dict[str, dict[str, Any]] = {
 TASKS: dict[str, dict[str, Any]] = {
   "four_rooms": {
     "env": lambda: tabular.gridworld(ROOMS), "steps": 327_680, "episode_length": 100, "temperature": 0.001,
+    "learning_rate": 1e-3,
   },
   "reacher": {
     "env": lambda: envs.make("reacher"), "steps": 204_800, "episode_length": 200, "temperature": 0.003, "gamma": 0.95,
-    "action_repeat": 4,
+    "action_repeat": 4, "learning_rate": 3e-4,
   },
 }  # fmt: skip
-NETWORK = {"hidden": (64, 64), "learning_rate": 1e-3, "activation": "tanh", "continuation": 0.9, "options": OPTIONS}
+NETWORK = {"hidden": (64, 64), "activation": "tanh", "continuation": 0.9, "options": OPTIONS}
 
 
 def run(task: str, form: str, seeds: list[int], share: float) -> dict[str, Any]:
   """By seed and check: usage and information as shares of log n, and the return."""
   this = TASKS[task]
   env, module = this["env"](), agents.load("options")
-  own = {name: this[name] for name in ("temperature", "gamma") if name in this}
+  own = {name: this[name] for name in ("temperature", "gamma", "learning_rate") if name in this}
   agent = module.make(envs.spec(env), module.Config(**NETWORK, **own, **FORMS[form]))
   steps = int(this["steps"] * share)
   settings = varl.Settings(
