@@ -7,7 +7,6 @@ demonstrations of one kind of policy serve another.
 import io
 import json
 import os
-import pathlib
 import zipfile
 from typing import Any, NamedTuple
 
@@ -279,8 +278,11 @@ def save(path: str | os.PathLike[str], demonstrations: Demonstrations) -> None:
   """Writes them to one NPZ file, in one step.
 
   Raises:
+    ValueError: something else than demonstrations.
     OSError: it cannot be written; what was there is whole.
   """
+  if not isinstance(demonstrations, Demonstrations):
+    raise ValueError(f"save takes a path, and demonstrations; got {type(demonstrations).__name__} for the second")
   content = io.BytesIO()
   described = np.asarray(json.dumps({"schema": SCHEMA, "source": demonstrations.source}))
   arrays = demonstrations._asdict()
@@ -299,7 +301,7 @@ def load(path: str | os.PathLike[str], spec: Spec | None = None) -> Demonstratio
   Raises:
     ValueError: there is no such file, it is none of `save`'s, is damaged, or holds what `of_arrays` refuses.
   """
-  file = pathlib.Path(path)
+  file = files.as_path(path)
   try:
     # Of bytes: NumPy leaves a file open that turns out to be none of its own.
     with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as found:

@@ -3,6 +3,21 @@
 import os
 import pathlib
 import shutil
+from typing import Any
+
+
+def as_path(given: Any) -> pathlib.Path:
+  """What a caller has given as a path, or as something that has one, as a finished run has.
+
+  Raises:
+    ValueError: it is none.
+  """
+  try:
+    return pathlib.Path(given)
+  except TypeError:
+    raise ValueError(
+      f"a path is text or an os.PathLike; got {repr(given)[:80]}, of type {type(given).__name__}"
+    ) from None
 
 
 def sync_directory(directory: str | os.PathLike[str]) -> None:
@@ -20,7 +35,7 @@ def check_new(path: str | os.PathLike[str], *, overwrite: bool = False) -> pathl
   Raises:
     ValueError: something has the name already, and is not to be replaced.
   """
-  path = pathlib.Path(path)
+  path = as_path(path)
   if path.exists() and not overwrite:
     raise ValueError(f"{path} exists already; choose another name, or overwrite it (--overwrite)")
   return path
@@ -38,7 +53,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
   Raises:
     OSError: nothing could be written; `path` is then what it was.
   """
-  path = pathlib.Path(path)
+  path = as_path(path)
   temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   try:
     with open(temporary, "wb") as file:

@@ -81,7 +81,12 @@ def maker(
   """An algorithm's `make`, of its Config, its design, its policy's head and its memory."""
 
   def make(spec: Spec, config: Any = None, *, axis: str | None = None, reward: Reward | None = None) -> Agent:
-    config = config_type() if config is None else config
+    needed: Any = config_type
+    config = needed() if config is None else config
+    if not isinstance(spec, Spec):
+      raise ValueError(f"make takes a Spec, as varl.envs.spec(env) gives it; got {type(spec).__name__}")
+    if not isinstance(config, needed):
+      raise ValueError(f"make takes a {needed.__module__}.{needed.__qualname__}; got {type(config).__name__}")
     family = make_head(spec, config)
     made = design(spec, config, axis=axis)
     if reward is not None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from flax import struct
 
+from varl.envs import foreign
 from varl.types import Array
 
 DEFAULT_BOUNDS = (-1.0, 1.0)
@@ -86,10 +87,11 @@ class Wrapper:
     observation_size: of this one, where it is another number or the inner one's is none.
 
   Raises:
-    ValueError: what the environment says of itself is malformed.
+    ValueError: what is given is no environment, or what it says of itself is malformed.
   """
 
   def __init__(self, env: Any, observation_size: int | None = None):
+    foreign.single(env)
     self.env = env
     own = positive(env.observation_size, "observation_size") if observation_size is None else observation_size
     self.observation_size, self.context, self.privileged = own, context(env, own), privileged(env, own)

@@ -38,6 +38,16 @@ def no_environment(env: Any) -> str | None:
   return f"{who} is no environment: it lacks {', '.join(missing)}; {_way_out(env)}" if missing else None
 
 
+def single(env: Any) -> None:
+  """Nothing, where `env` may be one environment.
+
+  Raises:
+    ValueError: it is none: a name, a class, several of them.
+  """
+  if wrong := no_environment(env):
+    raise ValueError(wrong)
+
+
 def wrapped_wrongly(env: Any) -> str | None:
   """What known wrappers around an environment do that is the loop's business; None where there are none.
 

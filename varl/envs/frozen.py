@@ -1,13 +1,14 @@
 """Environments that are acted in through a policy that learns no more: by its noise, or by its skills."""
 
+import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from varl.envs import base
+from varl.envs import base, foreign
 from varl.envs.base import Environment, State, Wrapper
-from varl.types import Array
+from varl.types import Array, Spec
 
 
 class Latent(Wrapper):
@@ -29,7 +30,7 @@ class Latent(Wrapper):
   """
 
   def __init__(self, env: Environment, policy: Any):
-    spec = policy.agent.spec
+    spec = _spec(env, policy)
     if policy.agent.by_noise is None:
       raise ValueError("this policy is no map of noise to actions: train one with posteriors.direct, as sac's is")
     _same(env, policy, observed=spec.observation_size)
@@ -62,7 +63,7 @@ class ChosenSkills(Wrapper):
   """
 
   def __init__(self, env: Environment, policy: Any, steps: int = 10):
-    spec = policy.agent.spec
+    spec = _spec(env, policy)
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
       raise ValueError(f"a skill acts for at least one step, got steps={steps!r}")
     if spec.context < 2:
@@ -102,6 +103,16 @@ class ChosenSkills(Wrapper):
   def inner(self, state: Any) -> tuple[Any, Any]:
     """The environment inside, and its own state."""
     return self.env, state.data[0]
+
+
+def _spec(env: Environment, policy: Any) -> Spec:
+  """The policy's; raises ValueError where one of the two is something else."""
+  foreign.single(env)
+  if not hasattr(policy, "agent"):
+    given = repr(policy) if isinstance(policy, str | os.PathLike) else type(policy).__name__
+    raise ValueError(f"a frozen policy is what varl.load_policy reads, or the policy of a run; got {given}")
+  spec: Spec = policy.agent.spec
+  return spec
 
 
 def _same(env: Environment, policy: Any, *, observed: int) -> None:

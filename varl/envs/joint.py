@@ -1,12 +1,12 @@
 """Actions of several integers, as one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
-from varl.envs import base
+from varl.envs import base, foreign
 from varl.envs.base import Environment, Wrapper
 from varl.types import Array
 
@@ -20,6 +20,8 @@ def combined(counts: Sequence[int]) -> int:
   Raises:
     ValueError: no count, one below 1, or more than `MOST` actions.
   """
+  if isinstance(counts, str) or not isinstance(counts, Iterable):
+    raise ValueError(f"counts of actions are a list of whole numbers; got {counts!r}")
   counts = [base.positive(count, "each count of actions") for count in counts]
   total = math.prod(counts)
   if not counts or total > MOST:
@@ -45,6 +47,7 @@ class MultiDiscrete(Wrapper):
   """
 
   def __init__(self, env: Environment, counts: Sequence[int]):
+    foreign.single(env)
     total = combined(counts)
     super().__init__(env)
     self.action_size, self.discrete, self.action_bounds = total, True, None

@@ -1,12 +1,12 @@
 """An environment of which a part of the observation is seen: by all that learns, or by the policy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from varl.envs import base
+from varl.envs import base, foreign
 from varl.envs.base import Environment, State, Wrapper
 from varl.envs.registry import make
 
@@ -25,7 +25,10 @@ class Partial(Wrapper):
   """
 
   def __init__(self, env: Environment, keep: Sequence[int]):
+    foreign.single(env)
     size = base.positive(env.observation_size, "observation_size")
+    if isinstance(keep, str) or not isinstance(keep, Iterable):
+      raise ValueError(f"a part of an observation is a list of its entries, 0 to {size - 1}; got {keep!r}")
     keep = [int(entry) for entry in keep]
     if not keep or min(keep) < 0 or max(keep) >= size or len(set(keep)) < len(keep):
       raise ValueError(f"a part of an observation is one or more different entries of 0 to {size - 1}, got {keep}")
@@ -60,6 +63,7 @@ class Asymmetric(Wrapper):
   """
 
   def __init__(self, env: Any, policy: str = "state", values: str | None = "privileged_state"):
+    foreign.single(env)
     first = jax.eval_shape(env.reset, jax.ShapeDtypeStruct((2,), jnp.uint32))
     if not isinstance(first.obs, Mapping):
       raise ValueError(f"observations of {type(env).__name__} are no dict of entries to choose from")

@@ -27,13 +27,16 @@ class Tabular:
       its states are no places.
 
   Raises:
-    ValueError: `mdp` has a batch axis, or lets episodes start in a terminal state; a layout of another size.
+    ValueError: `mdp` is no process, has a batch axis, or lets episodes start in a terminal state; a layout of another
+      size.
   """
 
   discrete = True
   dt = 0.25
 
   def __init__(self, mdp: MDP, *, layout: Sequence[str] | None = None):
+    if not isinstance(mdp, MDP):
+      raise ValueError(f"Tabular takes a process, as varl.exact.tabular makes them; got {type(mdp).__name__}")
     if mdp.reward.ndim != 2:
       raise ValueError(f"Tabular takes one process, with reward [S, A]; got reward of shape {mdp.reward.shape}")
     terminal, initial = concrete(mdp.terminal), concrete(mdp.initial)

@@ -1,12 +1,12 @@
 """Several tasks as one environment: one of them an episode, and which one is the last part of the observation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from varl.envs import base, toys
+from varl.envs import base, foreign, toys
 from varl.envs.base import Environment, State, Wrapper
 from varl.envs.tabular import gridworld
 from varl.types import Array
@@ -22,12 +22,16 @@ class Tasks(Wrapper):
     envs: the tasks.
 
   Raises:
-    ValueError: fewer than two, or tasks that differ in observation, action, bounds, time limit, or in what their states
-      hold.
+    ValueError: fewer than two, something else than environments, or tasks that differ in observation, action, bounds,
+      time limit, or in what their states hold.
   """
 
   def __init__(self, envs: Sequence[Environment]):
+    if isinstance(envs, str) or not isinstance(envs, Iterable):
+      raise ValueError(f"several tasks are a list of environments, got {envs!r}")
     envs = list(envs)
+    for env in envs:
+      foreign.single(env)
     if len(envs) < 2:
       raise ValueError(f"several tasks are at least two, got {len(envs)}")
     shapes = [_shape(env) for env in envs]

@@ -91,9 +91,17 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     settings: the loop's.
 
   Raises:
-    ValueError: the agent is built for another environment, or its side batch is not divisible by the devices; it
-      learns on-policy and the settings are those of replay, or the reverse; or there are fewer devices than asked for.
+    ValueError: one of the three is something else; the agent is built for another environment, or its side batch is
+      not divisible by the devices; it learns on-policy and the settings are those of replay, or the reverse; or there
+      are fewer devices than asked for.
   """
+  if not isinstance(agent, Agent):
+    raise ValueError(
+      "make_trainer takes an Agent, as an algorithm's make(spec) or varl.agent gives it; got "
+      f"{repr(agent) if isinstance(agent, str) else type(agent).__name__}"
+    )
+  if not isinstance(settings, Settings):
+    raise ValueError(f"make_trainer takes the loop's varl.Settings; got {type(settings).__name__}")
   if agent.on_policy and not settings.epochs:
     raise ValueError(
       "this agent learns from its own rollouts: epochs, the passes over each, must be > 0, got epochs=0; for example "

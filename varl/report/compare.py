@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from varl import files
 from varl.report import records
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def group(outs: Sequence[str | os.PathLike[str]]) -> dict[str, list[pathlib.Path
   Raises:
     ValueError: a directory that is no run, or given twice; two runs of one group and seed.
   """
-  paths = [pathlib.Path(out) for out in outs]
+  paths = [files.as_path(out) for out in outs]
   if len({path.resolve() for path in paths}) < len(paths):
     raise ValueError(f"each run is given once, got {[str(path) for path in paths]}")
   found: dict[str, list[tuple[int, pathlib.Path, dict[str, Any]]]] = {}
@@ -214,10 +215,12 @@ def compare(
     environments are on scales of their own: `improvement` is of groups of one environment.
 
   Raises:
-    ValueError: as `scores`, or a confidence out of range.
+    ValueError: as `scores`, runs without a label, or a confidence out of range.
   """
   import numpy as np
 
+  if not isinstance(runs, Mapping):
+    raise ValueError(f"groups of runs are a dict of them by label, as group(outs) makes it; got {type(runs).__name__}")
   found = {label: scores(outs, metric=metric, score=score) for label, outs in runs.items()}
   groups = {
     label: {
@@ -263,7 +266,7 @@ def table(compared: Mapping[str, Any]) -> str:
 
 def _environment(run: str | os.PathLike[str]) -> str | None:
   try:
-    name: str | None = json.loads((pathlib.Path(run) / "config.json").read_text()).get("env")
+    name: str | None = json.loads((files.as_path(run) / "config.json").read_text()).get("env")
   except (OSError, ValueError):  # metrics alone
     return None
   return name

@@ -37,7 +37,7 @@ def check(
     ValueError: its name ends in neither .html, .gif nor .mp4, it is a directory or lies in a file, or another file has
       the name; MP4 without ffmpeg; or a width or a number of pictures out of range.
   """
-  path = pathlib.Path(path)
+  path = files.as_path(path)
   if path.suffix.lower() not in ENDINGS:
     return render.check_path(path, overwrite=overwrite)
   render.check_place(path)
@@ -57,7 +57,7 @@ def choose_opengl(path: str | os.PathLike[str]) -> None:
   It has to be said before MuJoCo is first imported, so that commands say it and functions do not.
   """
   headless = sys.platform == "linux" and not os.environ.get("DISPLAY")
-  if headless and pathlib.Path(path).suffix.lower() in ENDINGS and ctypes.util.find_library("EGL"):
+  if headless and files.as_path(path).suffix.lower() in ENDINGS and ctypes.util.find_library("EGL"):
     os.environ.setdefault("MUJOCO_GL", "egl")
 
 

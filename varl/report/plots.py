@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from varl import files
 from varl.report import compare, records
 
 Rows = Sequence[Mapping[str, Any]]
@@ -87,7 +88,7 @@ def write(figure: Any, path: str | os.PathLike[str]) -> pathlib.Path:
   Raises:
     OSError: the file cannot be written.
   """
-  path = pathlib.Path(path)
+  path = files.as_path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, format="svg" if path.suffix.lower() == ".svg" else "png", dpi=150)
   return path
@@ -147,7 +148,7 @@ def curve(
   """
   if isinstance(rows_or_out, str | os.PathLike):
     rows: Rows = records.read(rows_or_out)
-    title = _title(pathlib.Path(rows_or_out)) if title is None else title
+    title = _title(files.as_path(rows_or_out)) if title is None else title
   else:
     rows = rows_or_out
   steps, values = _series(rows, metric)
@@ -205,6 +206,8 @@ def curves(
     raise ValueError(f"x is one of {list(X_AXES)}, got {x!r}")
   if path is not None:
     check_picture(path)
+  if not isinstance(runs, Mapping):
+    raise ValueError(f"groups of runs are a dict of them by label; got {type(runs).__name__}")
   if not runs or not all(runs.values()):
     raise ValueError(
       f"each label needs at least one run, got { ({label: list(outs) for label, outs in runs.items()}) }"
@@ -234,7 +237,7 @@ def check_picture(path: str | os.PathLike[str]) -> pathlib.Path:
   Raises:
     ValueError: its name ends neither in .png nor in .svg, or it is a directory.
   """
-  path = pathlib.Path(path)
+  path = files.as_path(path)
   if path.suffix.lower() not in (".png", ".svg"):
     raise ValueError(f"a picture is a file FILE.png or FILE.svg, got {str(path)!r}")
   if path.is_dir():

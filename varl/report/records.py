@@ -80,7 +80,7 @@ def _decode(line: bytes) -> Row:
 
 def lines(out: str | os.PathLike[str]) -> tuple[list[tuple[bytes, Row]], bool]:
   """The whole rows of `metrics.jsonl` as (line, row), and whether that is all the file holds."""
-  path = pathlib.Path(out) / JSONL
+  path = files.as_path(out) / JSONL
   try:
     content = path.read_bytes()
   except FileNotFoundError:
@@ -125,7 +125,7 @@ def read(out: str | os.PathLike[str]) -> list[Row]:
   Raises:
     ValueError: a line before the last one is no row of metrics.
   """
-  out = pathlib.Path(out)
+  out = files.as_path(out)
   if not (out / JSONL).exists() and (out / CSV).exists():
     return _read_table(out / CSV)
   return [row for _, row in lines(out)[0]]

@@ -153,7 +153,7 @@ def check_path(
   Raises:
     ValueError: its name does not end in .html, it is a directory or lies in a file, or another file has the name.
   """
-  path = pathlib.Path(path)
+  path = files.as_path(path)
   if path.suffix.lower() not in (".html", ".htm"):
     raise ValueError(f"{what}, got {str(path)!r}")
   check_place(path)

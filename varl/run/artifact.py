@@ -60,7 +60,7 @@ def export(
     RuntimeError: the ONNX graph, where onnxruntime is there to run it, differs from the policy by more than 1e-5.
     OSError: the file cannot be written.
   """
-  path = pathlib.Path(path)
+  path = files.as_path(path)
   format = check(path, format)
   if not isinstance(policy, Policy):
     policy = load_policy(policy, algorithm=algorithm, stochastic=stochastic)
@@ -81,7 +81,7 @@ def check(path: str | os.PathLike[str], format: str | None) -> str:
   Raises:
     ValueError: an unknown one, or a name that says none; ONNX without its converter.
   """
-  path = pathlib.Path(path)
+  path = files.as_path(path)
   if format is None:
     format = next((name for name, ending in FORMATS.items() if path.suffix == ending), None)
     if format is None:

@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-from varl import agents, envs, presets
+from varl import agents, envs, files, presets
 from varl.agents import Algorithm
 from varl.checks import nearest, plain
 from varl.envs import catalog
@@ -157,7 +157,6 @@ def _check_fields(algorithm: Algorithm, hyper: set[str], loop: set[str]) -> None
 
 def write(out: str | os.PathLike[str], run: RunConfig, machine: dict[str, Any]) -> None:
   """Writes `config.json`: the configuration, fully resolved, and the versions and devices it runs with."""
-  from varl import files
   from varl.run import attachments
 
   config, reward = attachments.keep(pathlib.Path(out), run.config, run.reward or None)
@@ -183,7 +182,7 @@ def read(out: str | os.PathLike[str], algorithm: Any = None) -> RunConfig:
     ValueError: the directory is no run, or its configuration is damaged, of another or a newer schema; or as
       `algorithm_of`.
   """
-  path = pathlib.Path(out) / FILE
+  path = files.as_path(out) / FILE
   try:
     body = json.loads(path.read_text())
   except (FileNotFoundError, NotADirectoryError):

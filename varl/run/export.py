@@ -103,9 +103,11 @@ def save_policy(
     env: what to say of the environment; nothing reads it.
 
   Raises:
-    ValueError: the algorithm is none.
+    ValueError: the algorithm is none, or the policy.
     OSError: the directory cannot be written.
   """
+  if not isinstance(policy, Policy):
+    raise ValueError(f"save_policy takes a path, and a policy; got {type(policy).__name__} for the second")
   made = agents.load(policy.agent if algorithm is None else algorithm)
   config = made.config if config is None else config
   if getattr(config, "demonstrations", None) is not None:  # it acts, and learns no more
@@ -122,7 +124,7 @@ def save_policy(
     "environment": env,
   }
   arrays = flax.serialization.msgpack_serialize(flax.serialization.to_state_dict(jax.device_get(policy.params)))
-  directory = pathlib.Path(directory)
+  directory = files.as_path(directory)
   directory.mkdir(parents=True, exist_ok=True)
   files.write_atomically(directory / _PARAMS, arrays)
   files.write_atomically(directory / _DESCRIPTION, json.dumps(description, indent=2).encode())
@@ -153,7 +155,7 @@ def load_design(path: str | os.PathLike[str], *, algorithm: Any = None) -> tuple
 
 def policy_directory(path: str | os.PathLike[str]) -> pathlib.Path:
   """The directory of a policy: of a run, or this one itself."""
-  directory = pathlib.Path(path)
+  directory = files.as_path(path)
   return directory / "policy" if (directory / "policy").is_dir() else directory
 
 

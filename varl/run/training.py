@@ -46,6 +46,16 @@ class Run(NamedTuple):
   finished: bool
   stopped: str = ""
 
+  def __fspath__(self) -> str:
+    """The run's directory: what takes one (`varl.evaluate`, `varl.report.plots.curve`) takes the run as well.
+
+    Raises:
+      ValueError: it has none.
+    """
+    if self.out is None:
+      raise ValueError("this run left no directory: varl.train(..., out=DIRECTORY) keeps one")
+    return str(self.out)
+
   def __repr__(self) -> str:
     """Without the arrays."""
     last = self.metrics[-1] if self.metrics else {}
