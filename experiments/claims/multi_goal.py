@@ -3,7 +3,7 @@
     python -m experiments.claims.multi_goal           # 10 seeds each, with the preset of sql on multi_goal
     python -m experiments.claims.multi_goal --smoke   # one seed, a hundredth of the updates; writes only to --out
 
-Soft Q-learning by two samplers and SAC by two policies have the same objective (reward scale and a fixed temperature),
+Soft Q-learning by two samplers and SAC by three policies have the same objective (reward scale and a fixed temperature),
 networks, learning rate, replay and number of updates. After training, each agent acts as it explores, from 200 starts;
 a goal counts as reached where at least 2 % of the trajectories end at it. Writes
 `experiments/results/multi_goal/`: `summary.json` (shares of the goals, and goals reached, by seed) and
@@ -33,6 +33,7 @@ LABELS = {
   "sql": "Stein sampler",
   "sql_langevin": "Langevin chains",
   "sac": "SAC (tanh-Gaussian)",
+  "sac_gaussian": "SAC (Gaussian, clipped)",
   "sac_flow": "SAC (flow)",
 }
 STARTS, STEPS, LEAST = 200, 30, 0.02
@@ -48,8 +49,9 @@ def runs(smoke: bool) -> dict[str, configure.RunConfig]:
     "preset": False, "adapt_temperature": False, "initial_temperature": sql.config.temperature,
     **{name: getattr(sql.config, name) for name in shared}, **dataclasses.asdict(sql.settings),
   }  # fmt: skip
-  sac, flow = (configure.resolve("sac", "multi_goal", policy=policy, **same) for policy in ("gaussian", "flow"))
-  return {"sql": sql, "sql_langevin": langevin, "sac": sac, "sac_flow": flow}
+  policies = {"sac": "tanh_gaussian", "sac_gaussian": "gaussian", "sac_flow": "flow"}
+  sac = {name: configure.resolve("sac", "multi_goal", policy=policy, **same) for name, policy in policies.items()}
+  return {"sql": sql, "sql_langevin": langevin, **sac}
 
 
 def trajectories(name: str, run: configure.RunConfig, seeds: list[int]) -> np.ndarray:

@@ -30,7 +30,7 @@ def multi_goal() -> str:
   return "\n".join([
     "## Soft Q-learning keeps several modes\n",
     "`multi_goal` is a plane with four equally good goals. SAC has the same reward scale and temperature; `sql_langevin` is "
-    "`sql` with `sampler=\"langevin\"`, and `sac_flow` is `sac` with `policy=\"flow\"`.\n",
+    "`sql` with `sampler=\"langevin\"`; `sac` has its tanh-Gaussian, `sac_gaussian` a Gaussian whose actions are clipped, and `sac_flow` a flow.\n",
     table(["algorithm", "goals reached, by seed", "share of the goal a seed reaches least often", "share that ends at a goal"], rows),
     picture("multi_goal/trajectories.png", "trajectories of each"),
     shell(body["command"]),
