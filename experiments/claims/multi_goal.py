@@ -3,9 +3,9 @@
     python -m experiments.claims.multi_goal           # 10 seeds each, with the preset of sql on multi_goal
     python -m experiments.claims.multi_goal --smoke   # one seed, a hundredth of the updates; writes only to --out
 
-Soft Q-learning by two samplers and SAC by three policies have the same objective (reward scale and a fixed temperature),
-networks, learning rate, replay and number of updates. After training, each agent acts as it explores, from 200 starts;
-a goal counts as reached where at least 2 % of the trajectories end at it. Writes
+Soft Q-learning by two samplers and SAC by three policies have the same objective (reward scale, a held temperature),
+networks, learning rate, replay and number of updates. After training, each agent acts as it explores, from 200
+starts; a goal counts as reached where at least 2 % of the trajectories end at it. Writes
 `experiments/results/multi_goal/`: `summary.json` (shares of the goals, and goals reached, by seed) and
 `trajectories.png` (each algorithm's trajectories with its first seed).
 """

@@ -118,6 +118,9 @@ def test_a_trainer_is_of_an_agent_and_settings(given, point_mass):
 def test_a_run_stands_for_its_directory(tmp_path):
   kept = varl.Run(policy=None, params={}, metrics=[], out=tmp_path, finished=True)
   assert os.fspath(kept) == str(tmp_path)
-  assert report.records.read(kept) == report.records.read(tmp_path)
+  (tmp_path / "config.json").write_text('{"env": "point_mass"}')
+  (tmp_path / "metrics.jsonl").write_text('{"env_steps": 8, "eval/episode_reward": 1.0}\n')
+  assert report.records.read(kept) == report.records.read(tmp_path) != []
+  assert report.compare.compare({"sac": [kept]})["groups"]["sac"]["runs"] == [str(tmp_path)]
   with pytest.raises(ValueError, match=r"this run left no directory: varl.train\(..., out=DIRECTORY\) keeps one"):
     report.records.read(kept._replace(out=None))

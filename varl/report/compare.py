@@ -225,7 +225,7 @@ def compare(
   groups = {
     label: {
       "env": _environment(runs[label][0]),
-      "runs": [str(out) for out in runs[label]],
+      "runs": [str(files.as_path(out)) for out in runs[label]],
       "scores": [float(x) for x in values],
       "mean": list(estimate(values, np.mean, confidence=confidence)),
       "iqm": list(estimate(values, confidence=confidence)),
