@@ -58,6 +58,22 @@ def arguments(*, above: dict[str, Any] | None = None, least: dict[str, Any] | No
       raise ValueError(f"{name} must be at least 0, got {value}")
 
 
+def instance(given: Any, kind: type, what: str) -> None:
+  """Checks that an argument is what it is taken for.
+
+  Args:
+    given: the argument.
+    kind: its type.
+    what: what it ought to be, for the message, with an article.
+
+  Raises:
+    ValueError: it is something else.
+  """
+  if not isinstance(given, kind):
+    got = repr(given) if isinstance(given, str | int | float | type(None)) else f"a {type(given).__name__}"
+    raise ValueError(f"{what} is needed here; got {got}")
+
+
 def reachable(epsilon: Any, count: int, *, name: str, of: str) -> None:
   """Checks that weights of so many samples can diverge by ε from equal ones: at most by log count.
 

@@ -41,6 +41,7 @@ from varl.types import (
 OBSERVED = "observed"
 """The parameter group of an on-policy agent's moments of all frames so far, which scale from the next rollout on."""
 
+_AXES = (Prior, Posterior, Value, Temperature, Model, Reward)
 Axis = TypeVar("Axis", Prior, Posterior, Value, Temperature, Model, Reward)
 
 
@@ -75,9 +76,13 @@ def with_term(
       actions drawn at the batch's states.
 
   Raises:
-    ValueError: an axis that learns nothing, a concrete weight that is not finite; in `varl.agent`, a step without the
-      gradient step `into`, or with several and none named.
+    ValueError: no axis, or one that learns nothing; a loss that is no function, a concrete weight that is not finite;
+      in `varl.agent`, a step without the gradient step `into`, or with several and none named.
   """
+  if not isinstance(axis, _AXES):
+    raise ValueError(f"a term joins an axis of a design, as design.posterior is; got {type(axis).__name__}")
+  if not callable(loss):
+    raise ValueError(f"the term {name!r} is a function (params, batch, key) -> (scalar, metrics); got {loss!r}")
   if axis.step is None:
     raise ValueError(f"a term {name!r} joins a loss, but this {type(axis).__name__.lower()} learns nothing")
   if isinstance(weight, int | float) and not math.isfinite(weight):
@@ -128,10 +133,16 @@ def agent(
     memory: of the design's networks that are `memory.recurrent`; None: they see the present observation alone.
 
   Raises:
-    ValueError: two axes that name one parameter group, or write one; a policy that needs what is privileged; a side
-      batch beside sequences; a term that finds
-      no gradient step to join; a memory beside what learns from single transitions or from sequences of its own.
+    ValueError: another thing in the place of a design, an axis, a spec or a head; two axes that name one parameter
+      group, or write one; a policy that needs what is privileged; a side batch beside sequences; a term that finds no
+      gradient step to join; a memory beside what learns from single transitions or from sequences of its own.
   """
+  checks.instance(design, Design, "a varl.Design")
+  checks.instance(spec, Spec, "a Spec, as varl.envs.spec(env) gives it,")
+  checks.instance(head, Head, "a head of varl.policies, such as tanh_gaussian(spec.action_size),")
+  for name, kind in zip(("prior", "posterior", "value", "temperature", "model", "reward"), _AXES, strict=True):
+    if (axis := getattr(design, name)) is not None:
+      checks.instance(axis, kind, f"a varl.{kind.__name__} as the design's {name}")
   if design.terms:
     raise ValueError("the terms of a design are those of one axis: varl.with_term(design.posterior, ...) adds one")
   if design.value.sequence and design.temperature.side_batch:

@@ -9,7 +9,7 @@ import pytest
 from conftest import small
 
 import varl
-from varl import agents, demonstrations, envs, report
+from varl import agents, demonstrations, envs, policies, report, rewards
 from varl.agents import sac
 from varl.envs import toys
 from varl.envs.base import Wrapper
@@ -98,21 +98,52 @@ def test_many_take_a_path():
 @pytest.mark.parametrize("name", agents.names())
 def test_make_takes_a_spec_and_its_own_config(name, point_mass):
   algorithm = agents.load(name)
-  with pytest.raises(ValueError, match=r"make takes a Spec, as varl.envs.spec\(env\) gives it; got PointMass"):
+  with pytest.raises(ValueError, match=r"a Spec, as varl.envs.spec\(env\) gives it, is needed here; got a PointMass"):
     algorithm.make(point_mass)
-  with pytest.raises(ValueError, match=r"make takes a varl\..*Config; got dict"):
-    algorithm.make(envs.spec(point_mass), {"gamma": 0.9})
+  for make in (algorithm.make, algorithm.design):
+    with pytest.raises(ValueError, match=r"a Config of varl\.agents\.\w+ is needed here; got a dict"):
+      make(envs.spec(point_mass), {"gamma": 0.9})
 
 
 @pytest.mark.parametrize("given", ["sac", None, 3])
 def test_a_trainer_is_of_an_agent_and_settings(given, point_mass):
   agent = sac.make(envs.spec(point_mass), small(sac))
-  with pytest.raises(ValueError, match="make_trainer takes an Agent, as an algorithm's make"):
+  with pytest.raises(ValueError, match="an Agent, as an algorithm's make"):
+    varl.evaluator(point_mass, given, episodes=2)
+  with pytest.raises(ValueError, match="an Agent, as an algorithm's make"):
     varl.make_trainer(point_mass, given, Settings())
-  with pytest.raises(ValueError, match=r"make_trainer takes the loop's varl\.Settings"):
+  with pytest.raises(ValueError, match=r"a varl\.Settings, the loop's, is needed here"):
     varl.make_trainer(point_mass, agent, given)
   with pytest.raises(ValueError, match="no environment"):
     varl.make_trainer(given, agent, Settings())
+
+
+@pytest.mark.parametrize("given", ["sac", 3, sac])
+def test_an_agent_is_of_a_design_and_its_axes(given, point_mass):
+  spec = envs.spec(point_mass)
+  design, head = sac.design(spec, small(sac)), policies.tanh_gaussian(spec.action_size)
+  for arguments in ((given, spec, head), (design, given, head), (design, spec, given)):
+    with pytest.raises(ValueError, match=r"is needed here; got ('sac'|3|a module)$"):
+      varl.agent(*arguments)
+  for axis in ("prior", "posterior", "value", "temperature", "model", "reward"):
+    with pytest.raises(ValueError, match=f"a varl.{axis.title()} as the design's {axis} is needed here"):
+      varl.agent(design._replace(**{axis: given}), spec, head)
+  with pytest.raises(ValueError, match="a term joins an axis of a design"):
+    varl.with_term(given, lambda params, batch, key: (0.0, {}), name="mine")
+  with pytest.raises(ValueError, match="the term 'mine' is a function"):
+    varl.with_term(design.posterior, 0.1, name="mine")
+  with pytest.raises(ValueError, match="a part of a sum is a Reward, or a pair"):
+    rewards.sum(mine=given)
+
+
+@pytest.mark.parametrize(
+  ("argument", "message"), [("callback", "callback is a function"), ("reward", "a varl.Reward, or")]
+)
+def test_nothing_is_touched_before_a_run_has_what_it_needs(argument, message, tmp_path):
+  out = tmp_path / "run"
+  with pytest.raises(ValueError, match=message):
+    varl.train("sac", "point_mass", num_timesteps=8_000, out=out, **{argument: 3})
+  assert not out.exists()
 
 
 def test_a_run_stands_for_its_directory(tmp_path):

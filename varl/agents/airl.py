@@ -33,5 +33,5 @@ def reward(spec: Spec, config: Config) -> Reward:
   return rewards.airl(spec, network, shaping, entropy=entropy, penalty=config.penalty, **seen)
 
 
-design = components.imitated(reward)
+design = components.designs(Config)(components.imitated(reward))
 make = components.maker(Config, design, components.policy_head)

@@ -25,6 +25,7 @@ class Config(components.DemonstrationConfig, components.HeadConfig, components.C
   weight_decay: float = 0.0
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that behaviour cloning is.
 

@@ -35,6 +35,7 @@ class Config(components.PolicyConfig):
   ceiling: float = 1.0
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that β-VIREL is.
 

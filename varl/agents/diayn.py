@@ -29,6 +29,7 @@ class Config(components.LearnerConfig):
   skill_learning_rate: float = 3e-4
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that learning skills is.
 

@@ -29,6 +29,7 @@ class Config(components.DistilledConfig):
   form: str = "separate"
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that Distral is.
 

@@ -33,6 +33,7 @@ class Config(components.TrustRegionConfig, components.GradientConfig):
   initial_policy_multiplier: float = 1.0
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that ERPG is.
 

@@ -32,5 +32,5 @@ def reward(spec: Spec, config: Config) -> Reward:
   return rewards.gail(spec, components.of_states(spec, config), form=config.form, penalty=config.penalty, **seen)
 
 
-design = components.imitated(reward)
+design = components.designs(Config)(components.imitated(reward))
 make = components.maker(Config, design, components.policy_head)

@@ -36,6 +36,7 @@ class Config(components.DivergenceConfig):
   shared_lower: bool = True
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that a policy with two levels is.
 

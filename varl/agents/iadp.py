@@ -16,6 +16,7 @@ class Config(components.DivergenceConfig):
   """Hyper-parameters of information-asymmetric default policies: those of the config that it extends."""
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that information-asymmetric default policies are.
 

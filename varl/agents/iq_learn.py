@@ -29,6 +29,7 @@ class Config(components.DemonstrationConfig, components.HeadConfig, components.C
   samples: int = 1
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that inverse soft Q-learning is.
 

@@ -41,6 +41,7 @@ class Config(components.TemperatureConfig, components.CriticConfig):
   entropy_per_dimension: float = 1.0
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that it is.
 

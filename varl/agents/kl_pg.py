@@ -29,6 +29,7 @@ class Config(components.GradientConfig):
   samples: int = 4
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that the KL-penalised policy gradient is.
 

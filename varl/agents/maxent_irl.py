@@ -50,5 +50,5 @@ def reward(spec: Spec, config: Config) -> Reward:
   )
 
 
-design = components.imitated(reward)
+design = components.designs(Config)(components.imitated(reward))
 make = components.maker(Config, design, components.policy_head)

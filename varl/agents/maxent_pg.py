@@ -27,6 +27,7 @@ class Config(components.GradientConfig):
   clip: float = 0.2
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that the maximum-entropy policy gradient is.
 

@@ -30,6 +30,7 @@ class Config(components.CorrectionConfig, components.ModelConfig, components.Sof
   real_share: float = 0.05
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None, model: Model | None = None) -> Design:
   """The design that model-based policy optimisation is.
 

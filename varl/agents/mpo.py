@@ -23,5 +23,5 @@ class Config(components.TrustRegionConfig, components.ImprovementConfig):
   critics: int = 1
 
 
-design = components.improvement
+design = components.designs(Config)(components.improvement)
 make = components.maker(Config, design, components.policy_head)

@@ -42,6 +42,7 @@ class Config(components.GradientConfig):
   temperature: float = 1e-2
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that options are.
 

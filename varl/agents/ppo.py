@@ -24,6 +24,7 @@ class Config(components.MemoryConfig, components.GradientConfig):
   temperature: float = 1e-2
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that PPO is.
 

@@ -25,5 +25,5 @@ class Config(components.TrustRegionConfig, components.ImprovementConfig):
   per_dimension: bool = False
 
 
-design = components.improvement
+design = components.designs(Config)(components.improvement)
 make = components.maker(Config, design, components.policy_head)

@@ -22,6 +22,7 @@ class Config(components.MemoryConfig, components.TemperatureConfig, components.P
   entropy_per_dimension: float = 1.0
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that soft actor-critic is.
 

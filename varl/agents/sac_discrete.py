@@ -23,6 +23,7 @@ class Config(components.MemoryConfig, components.TemperatureConfig, components.C
   entropy_share: float = 0.5
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that discrete soft actor-critic is.
 

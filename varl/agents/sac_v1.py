@@ -30,6 +30,7 @@ class Config(components.PolicyConfig):
   temperature: float = 1.0
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that soft actor-critic, version 1, is.
 

@@ -30,6 +30,7 @@ class Config(components.PlanConfig, components.ModelConfig, components.TrustRegi
   horizon: int = 3
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None, model: Model | None = None) -> Design:
   """The design that it is.
 

@@ -15,6 +15,7 @@ class Config(components.PlanConfig, components.ModelConfig, components.SoftConfi
   """Hyper-parameters of sequential Monte Carlo planning: those of the configs that it extends."""
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None, model: Model | None = None) -> Design:
   """The design that sequential Monte Carlo planning is.
 

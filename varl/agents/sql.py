@@ -56,6 +56,7 @@ class Config(components.CriticConfig):
   chain_adaptation: float = 0.05
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that soft Q-learning is.
 

@@ -32,6 +32,7 @@ class Config(components.CriticConfig):
   critics: int = 1
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that discrete soft Q-learning is.
 

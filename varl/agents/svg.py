@@ -31,6 +31,7 @@ class Config(components.ModelConfig, components.TemperatureConfig, components.Po
   entropy_per_dimension: float = 1.0
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None, model: Model | None = None) -> Design:
   """The design that stochastic value gradients are.
 

@@ -29,6 +29,7 @@ class Config(components.ModelConfig, components.TrustRegionConfig, components.Bu
   samples: int = 4
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None, model: Model | None = None) -> Design:
   """The design that it is.
 

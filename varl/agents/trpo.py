@@ -36,6 +36,7 @@ class Config(components.GradientConfig):
   value_updates: int = 10
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that TRPO is.
 

@@ -33,6 +33,7 @@ class Config(components.LearnerConfig):
   belief_samples: int = 8
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that exploration by information gain is.
 

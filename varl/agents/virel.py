@@ -26,6 +26,7 @@ class Config(components.PolicyConfig):
   moment_penalty: float = 1e-3
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that VIREL at ε = 1 is.
 

@@ -36,6 +36,7 @@ class Config(components.TrustRegionConfig, components.OnPolicyConfig):
   decoupled: bool = False
 
 
+@components.designs(Config)
 def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """The design that V-MPO is.
 

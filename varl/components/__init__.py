@@ -40,15 +40,14 @@ from varl.components.improvement import (
   learned_prior,
   multiplier,
 )
+from varl.components.making import Make, designs, maker
 from varl.components.memories import memory_of, remembering
 from varl.components.parts import (
-  Make,
   actor,
   actor_critic,
   critic,
   head,
   lambda_value,
-  maker,
   network,
   optimizer,
   parametric,
@@ -101,6 +100,7 @@ __all__ = [
   "correction",
   "critic",
   "demonstrations",
+  "designs",
   "distilled",
   "divergence_price",
   "following",

@@ -8,7 +8,8 @@ from varl import demonstrations as demos
 from varl import networks, policies, temperatures
 from varl.checks import positive, unit_interval
 from varl.components.configs import SoftConfig
-from varl.components.parts import Make, maker, optimizer, policy_gradient, policy_head, soft
+from varl.components.making import Make, maker
+from varl.components.parts import optimizer, policy_gradient, policy_head, soft
 from varl.demonstrations import Demonstrations
 from varl.types import Agent, Design, Reward, Spec
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import optax
 
@@ -17,11 +17,9 @@ from varl.components.configs import (
   SoftConfig,
   check,
 )
-from varl.components.memories import memory_of, remembering
-from varl.design import agent
+from varl.components.memories import remembering
 from varl.duals import dual
-from varl.memory import Memory
-from varl.types import Agent, Array, Design, Posterior, Prior, Reward, Spec, Temperature, Value
+from varl.types import Array, Design, Posterior, Prior, Spec, Temperature, Value
 
 _HEADS = {
   "tanh_gaussian": policies.tanh_gaussian,
@@ -57,47 +55,6 @@ def policy_head(spec: Spec, config: HeadConfig) -> policies.Head:
   """
   positive(config, "initial_std")
   return head(spec, config.policy, init_std=config.initial_std)
-
-
-class Make(Protocol):
-  """`(spec, config=None, *, axis=None, reward=None) -> Agent`: an algorithm for an environment, by default with its
-  `Config()`.
-
-  Args and Raises are those of the algorithm's `design`; a `reward` is paid in place of the environment's, and refused
-  where the algorithm learns one of its own.
-  """
-
-  def __call__(
-    self, spec: Spec, config: Any = None, *, axis: str | None = None, reward: Reward | None = None
-  ) -> Agent: ...
-
-
-def maker(
-  config_type: Callable[[], Any],
-  design: Callable[..., Design],
-  make_head: Callable[[Spec, Any], policies.Head],
-  make_memory: Callable[[Spec, Any, policies.Head], Memory | None] = memory_of,
-) -> Make:
-  """An algorithm's `make`, of its Config, its design, its policy's head and its memory."""
-
-  def make(spec: Spec, config: Any = None, *, axis: str | None = None, reward: Reward | None = None) -> Agent:
-    needed: Any = config_type
-    config = needed() if config is None else config
-    if not isinstance(spec, Spec):
-      raise ValueError(f"make takes a Spec, as varl.envs.spec(env) gives it; got {type(spec).__name__}")
-    if not isinstance(config, needed):
-      raise ValueError(f"make takes a {needed.__module__}.{needed.__qualname__}; got {type(config).__name__}")
-    family = make_head(spec, config)
-    made = design(spec, config, axis=axis)
-    if reward is not None:
-      if made.reward is not None:
-        raise ValueError("this algorithm has a reward of its own: rewards.sum adds another one to it")
-      made = made._replace(reward=reward)
-    memory = make_memory(spec, config, family)
-    return agent(made, spec, family, normalize_observations=config.normalize_observations, memory=memory)
-
-  make.__annotations__["config"] = config_type  # for whoever asks what its hyper-parameters are
-  return make
 
 
 def optimizer(

@@ -14,6 +14,9 @@ from varl.envs.tasks import Tasks
 from varl.envs.vector import observe, vectorize
 from varl.types import Agent, Array, Key, Metrics, Params
 
+AN_AGENT = "an Agent, as an algorithm's make(spec) or varl.agent gives it,"
+"""What is needed, for a message."""
+
 
 def evaluator(
   env: Environment,
@@ -41,7 +44,11 @@ def evaluator(
     episodes), `eval/avg_episode_length` (environment steps) and `eval/nan_episodes` (cut short by a non-finite step).
     Of several tasks (`envs.Tasks`) each gets an equal share of the episodes, at least one: these are means over the
     tasks, and `eval/task_<k>_reward` is each one's own.
+
+  Raises:
+    ValueError: no environment, or no agent.
   """
+  checks.instance(agent, Agent, AN_AGENT)
   if isinstance(env, Tasks):
     tasks = env.tasks
     each = -(-episodes // tasks)

@@ -20,7 +20,7 @@ from varl import checks
 from varl.envs.base import Environment
 from varl.envs.vector import vectorize
 from varl.loop import rollout
-from varl.loop.evaluate import evaluator
+from varl.loop.evaluate import AN_AGENT, evaluator
 from varl.loop.learner import from_replay, from_rollout, zeros
 from varl.loop.settings import Settings
 from varl.types import Agent, AgentState, Array, Key, Metrics, Transition
@@ -95,13 +95,8 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
       not divisible by the devices; it learns on-policy and the settings are those of replay, or the reverse; or there
       are fewer devices than asked for.
   """
-  if not isinstance(agent, Agent):
-    raise ValueError(
-      "make_trainer takes an Agent, as an algorithm's make(spec) or varl.agent gives it; got "
-      f"{repr(agent) if isinstance(agent, str) else type(agent).__name__}"
-    )
-  if not isinstance(settings, Settings):
-    raise ValueError(f"make_trainer takes the loop's varl.Settings; got {type(settings).__name__}")
+  checks.instance(agent, Agent, AN_AGENT)
+  checks.instance(settings, Settings, "a varl.Settings, the loop's,")
   if agent.on_policy and not settings.epochs:
     raise ValueError(
       "this agent learns from its own rollouts: epochs, the passes over each, must be > 0, got epochs=0; for example "

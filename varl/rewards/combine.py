@@ -29,13 +29,16 @@ def sum(*, environment: float | Array = 0.0, **parts: Reward | tuple[Reward, flo
     A Reward.
 
   Raises:
-    ValueError: no part, a weight that is not finite; in `varl.agent`, two parts that name one parameter group.
+    ValueError: no part, one that is no Reward, a weight that is not finite; in `varl.agent`, two parts that name one
+      parameter group.
   """
   if not parts:
     raise ValueError("a sum of rewards has at least one part beside the environment's")
   pairs: dict[str, tuple[Reward, float | Array]] = {}
   for name, part in parts.items():
     pairs[name] = (part, 1.0) if isinstance(part, Reward) else part
+    if not isinstance(pairs[name], tuple) or len(pairs[name]) != 2 or not isinstance(pairs[name][0], Reward):
+      raise ValueError(f"a part of a sum is a Reward, or a pair (Reward, weight); got {name}={part!r}")
   for name, weight in {"environment": environment, **{name: pair[1] for name, pair in pairs.items()}}.items():
     if isinstance(weight, int | float) and not math.isfinite(weight):
       raise ValueError(f"the weight of {name} must be finite, got {weight}")

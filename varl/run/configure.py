@@ -6,11 +6,12 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-from varl import agents, envs, files, presets
+from varl import agents, checks, envs, files, presets
 from varl.agents import Algorithm
 from varl.checks import nearest, plain
 from varl.envs import catalog
 from varl.loop.settings import Settings, check_given
+from varl.types import Reward
 
 SCHEMA = 1
 FILE = "config.json"
@@ -132,9 +133,11 @@ def reward_of(run: RunConfig, spec: Any, given: Any = None) -> Any:
   """The reward that a run is paid by, if not the environment's or the algorithm's own; Args as `algorithm_of`.
 
   Raises:
-    ValueError: none can be read, it is of another environment, or the run's was passed as an object and none is given.
+    ValueError: what is given is none; none can be read, it is of another environment, or the run's was passed as an
+      object and none is given.
   """
   if given is not None and not isinstance(given, str | os.PathLike):
+    checks.instance(given, Reward, "a varl.Reward, or the directory of a run that learned one,")
     return given
   if run.reward is None:
     return None

@@ -36,12 +36,14 @@ class Reporter:
 silent = Reporter()
 
 
-def check(report: Any) -> Reporter:
-  """A reporter.
+def check(report: Any, callback: Any = None) -> Reporter:
+  """A reporter; and a callback, which is called with each row.
 
   Raises:
-    ValueError: it is none.
+    ValueError: it is none, or the callback is neither None nor to be called.
   """
+  if callback is not None and not callable(callback):
+    raise ValueError(f"callback is a function of a row of metrics, or None; got {callback!r}")
   missing = [name for name in vars(Reporter) if not name.startswith("_") and not callable(getattr(report, name, None))]
   if missing:
     raise ValueError(

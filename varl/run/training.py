@@ -134,7 +134,7 @@ def train(
   """
   if num_timesteps is not None:
     overrides["num_timesteps"] = num_timesteps
-  check(report)
+  check(report, callback)
   if isinstance(env, str):
     envs.registry.check_name(env, backend)
   algorithm = agents.load(algorithm)
@@ -199,7 +199,7 @@ def resume(
       than `num_timesteps` already; or another process writes it. Nothing is changed then.
     Diverged: as in `train`.
   """
-  check(report)
+  check(report, callback)
   path = directory.locate(out)
   run = configure.read(path, algorithm)
   seen = watch(path, log=log, save_best=save_best, stop_at=stop_at, stop_after=stop_after, profile=profile)

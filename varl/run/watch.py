@@ -5,6 +5,8 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
+from varl import files
+
 LOGS = ("tensorboard", "wandb", "csv")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
@@ -54,7 +56,7 @@ def watch(out: pathlib.Path | None, **given: Any) -> Watch:
     raise ValueError(f"stop_at is a finite return, got {found.stop_at}")
   if found.stop_after is not None:
     found = found._replace(stop_after=duration(found.stop_after))
-  if found.profile is not None and pathlib.Path(found.profile).is_file():
+  if found.profile is not None and files.as_path(found.profile).is_file():
     raise ValueError(f"profile is a directory, but {found.profile} is a file")
   return found
 

@@ -1,0 +1,66 @@
+"""What makes an algorithm of its Config, its design, its policy's head and its memory."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from varl import checks, policies
+from varl.components.memories import memory_of
+from varl.design import agent
+from varl.memory import Memory
+from varl.types import Agent, Design, Reward, Spec
+
+
+def designs(config_type: type) -> Callable[[Callable[..., Design]], Callable[..., Design]]:
+  """The decorator of an algorithm's `design(spec, config, *, axis=None)`: it gets a Spec, and that Config.
+
+  Raises:
+    ValueError: in the call, another thing in the place of one of the two.
+  """
+
+  def decorated(design: Callable[..., Design]) -> Callable[..., Design]:
+    @functools.wraps(design)
+    def checked(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
+      checks.instance(spec, Spec, "a Spec, as varl.envs.spec(env) gives it,")
+      checks.instance(config, config_type, f"a Config of {config_type.__module__}")
+      return design(spec, config, axis=axis)
+
+    return checked
+
+  return decorated
+
+
+class Make(Protocol):
+  """`(spec, config=None, *, axis=None, reward=None) -> Agent`: an algorithm for an environment, by default with its
+  `Config()`.
+
+  Args and Raises are those of the algorithm's `design`; a `reward` is paid in place of the environment's, and refused
+  where the algorithm learns one of its own.
+  """
+
+  def __call__(
+    self, spec: Spec, config: Any = None, *, axis: str | None = None, reward: Reward | None = None
+  ) -> Agent: ...
+
+
+def maker(
+  config_type: Callable[[], Any],
+  design: Callable[..., Design],
+  make_head: Callable[[Spec, Any], policies.Head],
+  make_memory: Callable[[Spec, Any, policies.Head], Memory | None] = memory_of,
+) -> Make:
+  """An algorithm's `make`, of its Config, its design, its policy's head and its memory."""
+
+  def make(spec: Spec, config: Any = None, *, axis: str | None = None, reward: Reward | None = None) -> Agent:
+    config = config_type() if config is None else config
+    made = design(spec, config, axis=axis)
+    family = make_head(spec, config)
+    if reward is not None:
+      if made.reward is not None:
+        raise ValueError("this algorithm has a reward of its own: rewards.sum adds another one to it")
+      made = made._replace(reward=reward)
+    memory = make_memory(spec, config, family)
+    return agent(made, spec, family, normalize_observations=config.normalize_observations, memory=memory)
+
+  make.__annotations__["config"] = config_type  # for whoever asks what its hyper-parameters are
+  return make
