@@ -20,10 +20,10 @@ def designs(config_type: type) -> Callable[[Callable[..., Design]], Callable[...
 
   def decorated(design: Callable[..., Design]) -> Callable[..., Design]:
     @functools.wraps(design)
-    def checked(spec: Spec, config: Any, *, axis: str | None = None) -> Design:
+    def checked(spec: Spec, config: Any, **others: Any) -> Design:
       checks.instance(spec, Spec, "a Spec, as varl.envs.spec(env) gives it,")
       checks.instance(config, config_type, f"a Config of {config_type.__module__}")
-      return design(spec, config, axis=axis)
+      return design(spec, config, **others)
 
     return checked
 
