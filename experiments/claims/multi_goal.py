@@ -101,7 +101,7 @@ def draw(places: dict[str, np.ndarray], records: dict[str, Any], path: pathlib.P
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  figure = Figure(figsize=(5.0 * len(places), 5.4), layout="constrained")
+  figure = Figure(figsize=(5.0 * len(places), 5.9), layout="constrained")
   FigureCanvasAgg(figure)
   line = np.linspace(-7, 7, 141)
   grid = np.stack(np.meshgrid(line, line), axis=-1)
