@@ -11,7 +11,6 @@ from varl.agents import Algorithm
 from varl.checks import nearest, plain
 from varl.envs import catalog
 from varl.loop.settings import Settings, check_given
-from varl.types import Reward
 
 SCHEMA = 1
 FILE = "config.json"
@@ -137,6 +136,8 @@ def reward_of(run: RunConfig, spec: Any, given: Any = None) -> Any:
       object and none is given.
   """
   if given is not None and not isinstance(given, str | os.PathLike):
+    from varl.types import Reward
+
     checks.instance(given, Reward, "a varl.Reward, or the directory of a run that learned one,")
     return given
   if run.reward is None:
