@@ -141,7 +141,7 @@ def agent(
   checks.instance(spec, Spec, "a Spec, as varl.envs.spec(env) gives it,")
   checks.instance(head, Head, "a head of varl.policies, such as tanh_gaussian(spec.action_size),")
   for name, kind in zip(("prior", "posterior", "value", "temperature", "model", "reward"), _AXES, strict=True):
-    if (axis := getattr(design, name)) is not None:
+    if (axis := getattr(design, name)) is not None or name not in Design._field_defaults:
       checks.instance(axis, kind, f"a varl.{kind.__name__} as the design's {name}")
   if design.terms:
     raise ValueError("the terms of a design are those of one axis: varl.with_term(design.posterior, ...) adds one")

@@ -1,7 +1,7 @@
 """Four equally good goals: how many of them soft Q-learning and SAC reach, and by which ways.
 
     python -m experiments.claims.multi_goal           # 10 seeds each, with the preset of sql on multi_goal
-    python -m experiments.claims.multi_goal --smoke   # one seed, a hundredth of the updates; writes only to --out
+    python -m experiments.claims.multi_goal --smoke   # one seed, a hundredth of the updates; writes nothing
 
 Soft Q-learning by two samplers and SAC by three policies have the same objective (reward scale, a held temperature),
 networks, learning rate, replay and number of updates. After training, each agent acts as it explores, from 200
@@ -10,11 +10,9 @@ starts; a goal counts as reached where at least 2 % of the trajectories end at i
 `trajectories.png` (each algorithm's trajectories with its first seed).
 """
 
-import argparse
 import dataclasses
 import json
 import pathlib
-import sys
 import time
 from typing import Any
 
@@ -22,13 +20,13 @@ import jax
 import numpy as np
 
 import varl
+from experiments.claims import script
 from varl import agents
 from varl.envs import spec, vectorize
 from varl.envs.toys import MultiGoal
 from varl.loop import rollout
-from varl.run import configure, doctor
+from varl.run import configure
 
-RESULTS = pathlib.Path(__file__).parents[1] / "results" / "multi_goal"
 LABELS = {
   "sql": "Stein sampler",
   "sql_langevin": "Langevin chains",
@@ -120,25 +118,16 @@ def draw(places: dict[str, np.ndarray], records: dict[str, Any], path: pathlib.P
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--seeds", type=int, nargs="+")
-  parser.add_argument("--smoke", action="store_true")
-  parser.add_argument("--out", type=pathlib.Path, help=f"a folder; by default {RESULTS.name} of the full form alone")
-  args = parser.parse_args()
-  seeds = args.seeds or ([0] if args.smoke else list(range(10)))
-  configured = runs(args.smoke)
-  places = {name: trajectories(name, run, seeds) for name, run in configured.items()}
+  asked = script.ask(__doc__, range(10))
+  configured = runs(asked.smoke)
+  places = {name: trajectories(name, run, asked.seeds) for name, run in configured.items()}
   records = {name: judge(found) for name, found in places.items()}
   for name, record in records.items():
     print(f"{LABELS[name]:34} {record['mean_goals_reached']:.1f} of 4 goals, {record['goals_reached']} by seed")
-  out = args.out or (None if args.smoke else RESULTS)
-  if out is None:
+  if not asked.recorded:
     return
-  out.mkdir(parents=True, exist_ok=True)
-  draw(places, records, out / "trajectories.png")
   body = {
-    "command": " ".join(["python -m experiments.claims.multi_goal", *sys.argv[1:]]),
-    "seeds": seeds,
+    "seeds": asked.seeds,
     "counts_as_reached": LEAST,
     "algorithms": {
       name: {
@@ -148,9 +137,9 @@ def main() -> None:
       }
       for name, run in configured.items()
     },
-    **doctor.device_summary(),
   }
-  (out / "summary.json").write_text(json.dumps(body, indent=1) + "\n")
+  script.write("multi_goal", body, "multi_goal/summary.json")
+  draw(places, records, script.RESULTS / "multi_goal" / "trajectories.png")
 
 
 if __name__ == "__main__":

@@ -128,6 +128,9 @@ def test_an_agent_is_of_a_design_and_its_axes(given, point_mass):
   for axis in ("prior", "posterior", "value", "temperature", "model", "reward"):
     with pytest.raises(ValueError, match=f"a varl.{axis.title()} as the design's {axis} is needed here"):
       varl.agent(design._replace(**{axis: given}), spec, head)
+  for axis in ("prior", "posterior", "value", "temperature"):  # which no design is without
+    with pytest.raises(ValueError, match=f"a varl.{axis.title()} as the design's {axis} is needed here; got None"):
+      varl.agent(design._replace(**{axis: None}), spec, head)
   with pytest.raises(ValueError, match="a term joins an axis of a design"):
     varl.with_term(given, lambda params, batch, key: (0.0, {}), name="mine")
   with pytest.raises(ValueError, match="the term 'mine' is a function"):

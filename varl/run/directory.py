@@ -55,10 +55,11 @@ def locate(out: str | os.PathLike[str]) -> pathlib.Path:
   Raises:
     ValueError: it is no path.
   """
+  path = files.as_path(out)
   try:
-    path = pathlib.Path(out).resolve()
-  except (TypeError, ValueError, OSError, RuntimeError) as error:
-    raise ValueError(f"a run's directory is a path, got {out!r}: {error}") from None
+    path = path.resolve()
+  except (ValueError, OSError, RuntimeError) as error:
+    raise ValueError(f"{str(path)!r} is no path of a run's directory: {error}") from None
   with contextlib.suppress(OSError):  # of a directory that may only be read
     files.settle(path)
   return path
