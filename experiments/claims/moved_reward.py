@@ -18,6 +18,7 @@ from typing import Any
 import jax
 
 import varl
+from experiments import experts
 from experiments.claims import script
 
 ENV, LENGTH = "gymnax:CartPole-v1", 500
@@ -59,9 +60,7 @@ def main() -> None:
 
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)
-    steps = 20_000 if asked.smoke else 200_000
-    expert = varl.train("ppo", "cartpole", out=folder / "expert", num_timesteps=steps)
-    demonstrations = varl.rollout(folder / "expert", episodes=11)
+    expert, demonstrations = experts.trained("cartpole", folder / "expert", 11)
     for world, env in worlds.items():
       add(world, "the expert's policy, moved over", moved(expert, env))
     for seed in asked.seeds:

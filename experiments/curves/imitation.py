@@ -3,7 +3,7 @@
     python -m experiments.curves.imitation --envs cartpole pendulum --episodes 1 11 --seeds 0 1 2
     python -m experiments.curves.imitation --envs pendulum --episodes 11 --control random
 
-The expert is a run of the preset of `EXPERTS`; of its episodes each so many-th row is kept (`SUBSAMPLE`). A run's
+The expert is one of `experiments.experts`; of its episodes each so many-th row is kept (`SUBSAMPLE`). A run's
 return is the mean of its last three evaluations, normalised so that uniformly random actions have 0 and the expert 1.
 With `--control random` the demonstrations are of uniformly random actions: whatever return is learned then is the
 reward's own bias. With `--control shuffled` the expert's actions are shuffled among its rows: what it did is taken out
@@ -24,18 +24,13 @@ import jax
 import numpy as np
 
 import varl
+from experiments.experts import EXPERTS, trained
 from varl.demonstrations import Demonstrations
 from varl.loop.evaluate import collect
 from varl.run import doctor
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results" / "imitation"
 ALGORITHMS = ("gail", "airl", "maxent_irl", "iq_learn", "bc")
-EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
-  "cartpole": ("ppo", {"num_timesteps": 200_000}),
-  "pendulum": ("sac", {}),
-  "inverted_pendulum": ("sac", {}),
-  "reacher": ("sac", {}),
-}
 SUBSAMPLE = {"cartpole": 20, "pendulum": 10, "inverted_pendulum": 20, "reacher": 20}
 MOST = 25
 LAST = 3
@@ -43,11 +38,9 @@ LAST = 3
 
 def expert(env: str) -> tuple[dict[str, Demonstrations], float, float]:
   """Demonstrations of the expert and of random actions, and the mean return of both."""
-  algorithm, settings = EXPERTS[env]
   with tempfile.TemporaryDirectory() as scratch:
     out = pathlib.Path(scratch) / "expert"
-    run = varl.train(algorithm, env, out=out, **settings)
-    found = varl.rollout(out, episodes=MOST)
+    run, found = trained(env, out, MOST)
     length = json.loads((out / "config.json").read_text())["settings"]["episode_length"]
   agent = run.policy.agent
   lost = agent._replace(act=agent.warm_up)

@@ -24,6 +24,7 @@ import time
 from typing import Any
 
 import varl
+from experiments import experts
 from varl import demonstrations as demos
 from varl.run import doctor
 
@@ -89,8 +90,7 @@ def main() -> None:
       subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
       python = str(folder / "venv" / "bin" / "python")
       subprocess.run([python, "-m", "pip", "install", "-q", PEER], check=True)
-    varl.train("ppo", "cartpole", out=folder / "expert", num_timesteps=200_000)
-    whole = varl.rollout(folder / "expert", episodes=EPISODES)
+    _, whole = experts.trained("cartpole", folder / "expert", EPISODES)
     shown, path = whole.subsample(SUBSAMPLE), folder / "shown.npz"
     demos.save(path, shown)
     best = float(whole.returns.mean())
