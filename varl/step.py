@@ -296,7 +296,8 @@ def every(n: int, step: TrainStep) -> TrainStep:
 
   def run(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
     count = (state[label] + 1) % n
-    shapes = jax.eval_shape(step.step, params, state, batch, key)[2]
+    once = jax.jit(step.step, inline=True)  # traced once, for the shapes and for the branch
+    shapes = jax.eval_shape(once, params, state, batch, key)[2]
 
     def own(params: Params, state: State) -> tuple[Params, State]:
       return {g: params[g] for g in step.writes}, {name: state[name] for name in step.names if name in state}
@@ -305,7 +306,7 @@ def every(n: int, step: TrainStep) -> TrainStep:
       return *own(params, state), {k: jnp.zeros(m.shape, m.dtype) for k, m in shapes.items()}
 
     def take() -> tuple[Params, State, Metrics]:
-      new_params, new_state, metrics = step.step(params, state, batch, key)
+      new_params, new_state, metrics = once(params, state, batch, key)
       return *own(new_params, new_state), metrics
 
     new_params, new_state, metrics = jax.lax.cond(count == 0, take, skip)

@@ -1,5 +1,6 @@
 """Where an iteration's train steps get their batches: from replay, or from the rollout that was just made."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -73,6 +74,7 @@ def from_replay(agent: Agent, settings: Settings, row: Transition) -> Learner:
     rows, whole = _sequences(transitions, valid, length) if agent.sequence else (_flat(transitions), valid.reshape(-1))
     ring = memory.add(ring, rows, whole)
 
+    @functools.partial(jax.jit, inline=True)  # traced once, for the shapes and for the loop
     def one(agent_state: AgentState, inputs: tuple[Transition, Key]) -> tuple[AgentState, Metrics]:
       batch, key = inputs
       if agent.sequence:
@@ -148,6 +150,7 @@ def from_rollout(agent: Agent, settings: Settings) -> Learner:
       first = (segment * steps * envs + env).reshape(count, 1, -1)
       return first + envs * jnp.arange(steps)[:, None]
 
+    @functools.partial(jax.jit, inline=True)  # traced once, for the shapes and for the loop
     def epoch(agent_state: AgentState, key: Key) -> tuple[AgentState, Metrics]:
       order_key, update_key = jax.random.split(key)
       rows, numbers = _flat(prepare("epoch", agent_state, rollout, key)), order(order_key)

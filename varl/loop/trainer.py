@@ -146,6 +146,7 @@ def make_trainer(env: Environment, agent: Agent, settings: Settings) -> Trainer:
     env_key, key = jax.random.split(key)
     return LoopState(rollout.init(batch, agent, env_key), learner.init(), key, jnp.zeros((), jnp.int32))
 
+  @functools.partial(jax.jit, inline=True)  # traced once, for the shapes and for the loop
   def iterate(agent_state: AgentState, loop: LoopState) -> tuple[AgentState, LoopState, Metrics, rollout.Episodes]:
     act_key, update_key, key = jax.random.split(loop.key, 3)
     warm = loop.iteration < warm_up_iterations if warm_up_iterations else False
