@@ -8,7 +8,7 @@ return is the mean of its last three evaluations, normalised so that uniformly r
 With `--control random` the demonstrations are of uniformly random actions: whatever return is learned then is the
 reward's own bias. With `--control shuffled` the expert's actions are shuffled among its rows: what it did is taken out
 of them, and where it went is left. Results go to `experiments/results/imitation/<env>.json`, one entry a run; those
-that are there already are kept.
+that are there already are kept, but for `--again`. Each is held against the expert of its own command.
 """
 
 import argparse
@@ -64,6 +64,7 @@ def main() -> None:
   parser.add_argument("--episodes", type=int, nargs="+", default=[1, 4, 11, 25])
   parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
   parser.add_argument("--control", choices=("shuffled", "random"), help="demonstrations that show nothing")
+  parser.add_argument("--again", action="store_true", help="those that are recorded as well")
   args = parser.parse_args()
   RESULTS.mkdir(parents=True, exist_ok=True)
   for env in args.envs:
@@ -72,7 +73,7 @@ def main() -> None:
       for episodes in args.episodes:
         for seed in args.seeds:
           label = f"{algorithm}, {episodes} episodes, seed {seed}{f', {args.control}' if args.control else ''}"
-          if label in read(env)["runs"]:
+          if label in read(env)["runs"] and not args.again:
             continue
           given = demonstrations["random" if args.control == "random" else "expert"]
           given = shuffled(given, seed) if args.control == "shuffled" else given
@@ -85,11 +86,12 @@ def main() -> None:
           last = statistics.mean(value for _, value in returns[-LAST:])
           entry = {
             "algorithm": algorithm, "episodes": episodes, "seed": seed, "control": args.control,
-            "returns": returns, "last": last, "normalised": (last - random) / (best - random),
+            "expert": best, "random": random, "returns": returns, "last": last,
+            "normalised": (last - random) / (best - random),
             "seconds": time.monotonic() - start,
           }  # fmt: skip
           print(label, f"{entry['normalised']:.3f}", flush=True)
-          write(env, label, entry, {"expert": best, "random": random, "subsample": SUBSAMPLE[env]})
+          write(env, label, entry)
 
 
 def read(env: str) -> dict[str, Any]:
@@ -98,13 +100,15 @@ def read(env: str) -> dict[str, Any]:
   return found
 
 
-def write(env: str, label: str, entry: dict[str, Any], about: dict[str, Any]) -> None:
+def write(env: str, label: str, entry: dict[str, Any]) -> None:
   """Adds one run to the record, which other processes may add to as well."""
   body = read(env)
   command = " ".join(["python -m experiments.curves.imitation", *sys.argv[1:]])
   runs = {**body["runs"], label: entry}
   commands = list(dict.fromkeys([*body["commands"], command]))
-  body = {"commands": commands, **about, **doctor.device_summary(), "runs": dict(sorted(runs.items()))}
+  body = {
+    "commands": commands, "subsample": SUBSAMPLE[env], **doctor.device_summary(), "runs": dict(sorted(runs.items())),
+  }  # fmt: skip
   path = RESULTS / f"{env}.json"
   path.with_suffix(".new").write_text(json.dumps(body, indent=1) + "\n")
   path.with_suffix(".new").replace(path)

@@ -27,6 +27,7 @@ def environment(name: str, body: dict[str, Any]) -> str:
       label = f"{algorithm}{suffix}"
       cells = [each((run["normalised"] for run in mine if run["episodes"] == count), ".2f") for count in counts]
       rows.append([label, *(cell or "–" for cell in cells)])
-  about = f"Expert {body['expert']:,.0f}, random {body['random']:,.0f}; one row in {body['subsample']} is kept. {machine(body)}.\n"
+  expert, random = (", ".join(sorted({f"{run[who]:,.0f}" for run in runs})) for who in ("expert", "random"))
+  about = f"Expert {expert}, random {random}; one row in {body['subsample']} is kept. {machine(body)}.\n"
   titles = ["algorithm", *(f"{count} episode{'s' if count > 1 else ''}" for count in counts)]
   return "\n".join([f"## {name}\n", about, table(titles, rows), shell("\n".join(body["commands"]))])
