@@ -1,6 +1,6 @@
 """A reward learned under one dynamics, of use under another: agents trained anew on it, and policies moved over.
 
-    python -m experiments.claims.moved_reward           # 3 seeds, about forty minutes on one core
+    python -m experiments.claims.moved_reward           # 3 seeds, about half an hour on one core
     python -m experiments.claims.moved_reward --smoke   # one seed, few steps; prints, and writes nothing
 
 CartPole; eleven episodes of a PPO expert's, of which every 20th row is kept. `airl` with a reward of the state alone,

@@ -14,10 +14,17 @@ from varl.run.export import Policy
 @pytest.mark.parametrize("name", agents.AGENTS)
 def test_it_is_lowered_for_devices_that_are_not_here(name):
   agent, env = build(name)
-  made = trainer(agent, env)
+  traces = []
+
+  def update(*args):
+    traces.append(1)
+    return agent.update(*args)
+
+  made = trainer(agent._replace(update=update), env)
   lowered = made.epoch.trace(made.shapes, jax.ShapeDtypeStruct((), np.int32))
   # Both at once: what differs between them is a branch of the program.
   assert "stablehlo.while" in lowered.lower(lowering_platforms=("cuda", "tpu")).as_text()
+  assert len(traces) == 1  # tracing is seconds of a start
 
 
 @pytest.mark.parametrize("name", SOME)

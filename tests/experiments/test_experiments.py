@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import experts
 from experiments.claims import model_correction, script, trust_region_bandits
 from experiments.curves import learning_curves
 from experiments.peers import ppo, update_cost
@@ -37,6 +39,21 @@ def test_a_record_says_how_it_was_made(monkeypatch, tmp_path):
   assert body["command"] == "python -m experiments.claims.a_claim --seeds 0 1"
   assert body["runs"] == [1.0]
   assert body["versions"]["jax"] == jax.__version__
+
+
+# Experts
+
+
+@pytest.mark.parametrize(("mean", "taken"), [(474.0, False), (476.0, True)])
+def test_an_expert_below_its_threshold_is_none(monkeypatch, tmp_path, mean, taken):
+  shown = types.SimpleNamespace(returns=np.array([mean - 1.0, mean + 1.0]))
+  monkeypatch.setattr(experts.varl, "train", lambda algorithm, env, out: algorithm)
+  monkeypatch.setattr(experts.varl, "rollout", lambda out, episodes: shown)
+  if taken:
+    assert experts.trained("cartpole", tmp_path, 2) == ("ppo", shown)
+    return
+  with pytest.raises(RuntimeError, match="ppo on cartpole has a return of 474, below an expert's 475"):
+    experts.trained("cartpole", tmp_path, 2)
 
 
 # Multiplications
