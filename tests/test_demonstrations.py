@@ -66,6 +66,11 @@ def test_an_executed_action_is_brought_back_before_its_squashing():
     ({"reward": [0, 0, np.inf, 0, 0, 0]}, "reward holds 1 values that are not finite"),
     ({"action": np.full((N, 2), 1.5)}, r"executed actions must lie in \[-1, 1\], got 1.5"),
     ({"terminated": [0, 1]}, r"terminated must have shape \(6,\)"),
+    ({"terminated": [0, 0, np.nan, 0, 0, 0]}, "terminated must hold booleans, or 0 and 1; got nan"),
+    ({"truncated": [0, 0, 0.5, 0, 0, 0]}, "truncated must hold booleans, or 0 and 1; got 0.5"),
+    ({"obs": np.zeros((N, 3), object)}, "obs must be an array of numbers, got one of object"),
+    ({"action": np.full((N, 2), "left")}, "action must be an array of numbers, got one of <U4"),
+    ({"reward": [None] * N}, "reward must be an array of numbers, got one of object"),
     ({"episode": np.array([1, 0, 0, 0, 0, 0])}, "whole numbers that do not fall"),
     ({"raw_action": np.zeros((N, 1))}, "raw_action must have the shape of the actions"),
   ],
@@ -110,7 +115,17 @@ def test_a_file_that_holds_none_is_refused(tmp_path):
   np.savez(path, provenance=np.asarray('{"schema": 1}'), obs=np.zeros(3))
   with pytest.raises(ValueError, match="lacks next_obs, action"):
     demonstrations.load(path)
-  demonstrations.save(path, made())
+  good = made()
+  for field, damaged, message in (
+    ("discount", np.full(N, np.nan), "terminated must hold booleans, or 0 and 1; got nan"),
+    ("obs", np.zeros(()), "at least one episode; got none"),
+    ("action", np.zeros((0, 2)), "at least one episode; got none"),
+    ("reward", np.full(N, "?"), "reward must be an array of numbers, got one of <U1"),
+  ):
+    demonstrations.save(path, good._replace(**{field: damaged}))
+    with pytest.raises(ValueError, match=rf"x.npz: .*{message}"):
+      demonstrations.load(path)
+  demonstrations.save(path, good)
   with pytest.raises(ValueError, match=r"x.npz: demonstrations of another environment: obs must have shape \(6, 5\)"):
     demonstrations.load(path, Spec(5, 2))
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from varl import files, normalize
-from varl.types import Agent, AgentState, Array, Batch, Key, Metrics, Params, Spec, Transition
+from varl.types import Agent, AgentState, Array, Batch, Key, Metrics, Spec, Transition
 
 SCHEMA = 1
 EDGE = 1e-4
@@ -143,40 +143,43 @@ def of_arrays(
     ValueError: shapes that do not fit the environment or one another, values that are not finite, actions out of range,
       or no episode at all.
   """
-  obs, next_obs, action = np.asarray(obs), np.asarray(next_obs), np.asarray(action)
+  found = _numbers(obs=obs, next_obs=next_obs, action=action)
+  obs, next_obs, action = found.values()
   n = len(obs) if obs.ndim else 0
   if n == 0:
     raise ValueError("demonstrations are of at least one episode; got none")
   kind = (n,) if spec.discrete else (n, spec.action_size)
-  for name, array, shape in (
-    ("obs", obs, (n, spec.observation_size)),
-    ("next_obs", next_obs, (n, spec.observation_size)),
-    ("action", action, kind),
-  ):
+  for name, array in found.items():
+    shape = kind if name == "action" else (n, spec.observation_size)
     if array.shape != shape:
       raise ValueError(f"demonstrations of another environment: {name} must have shape {shape}, got {array.shape}")
   if np.issubdtype(action.dtype, np.integer) != spec.discrete:
     kinds = ("integers", "numbers on a scale") if spec.discrete else ("numbers on a scale", "integers")
     raise ValueError(f"demonstrations of another environment: its actions are {kinds[0]}, got {kinds[1]}")
-  ended = np.asarray(terminated, bool)
-  cut = np.zeros(n, bool) if truncated is None else np.asarray(truncated, bool)
-  given = np.full(n, np.nan) if reward is None else np.asarray(reward)
-  number = np.zeros(n, int) if episode is None else np.asarray(episode)
-  for name, array in (("terminated", ended), ("truncated", cut), ("reward", given), ("episode", number)):
+  rows = _numbers(
+    terminated=terminated,
+    truncated=np.zeros(n, bool) if truncated is None else truncated,
+    reward=np.full(n, np.nan) if reward is None else reward,
+    episode=np.zeros(n, int) if episode is None else episode,
+  )
+  for name, array in rows.items():
     if array.shape != (n,):
       raise ValueError(f"{name} must have shape {(n,)}, as many as observations; got {array.shape}")
+    if name in ("terminated", "truncated") and not np.isin(array, (0, 1)).all():
+      raise ValueError(f"{name} must hold booleans, or 0 and 1; got {array[~np.isin(array, (0, 1))][0]}")
+  ended, cut, given, number = rows["terminated"] > 0, rows["truncated"] > 0, rows["reward"], rows["episode"]
   episode = np.append(0, np.cumsum(ended | cut)[:-1]) if episode is None else number
   if not np.issubdtype(episode.dtype, np.integer) or (np.diff(episode) < 0).any():
     raise ValueError("the episodes of the rows are whole numbers that do not fall")
   if truncated is None:
     cut = np.append(np.diff(episode) > 0, True) & ~ended
   if raw_action is None:
-    inside = np.clip(action, EDGE - 1.0, 1.0 - EDGE) if spec.bounded and not spec.discrete else action
-    raw_action = np.arctanh(inside) if spec.bounded and not spec.discrete else action
-  raw_action = np.asarray(raw_action)
+    raw_action = np.arctanh(np.clip(action, EDGE - 1.0, 1.0 - EDGE)) if spec.bounded and not spec.discrete else action
+  found |= _numbers(raw_action=raw_action)
+  raw_action = found["raw_action"]
   if raw_action.shape != action.shape:
     raise ValueError(f"raw_action must have the shape of the actions, {action.shape}; got {raw_action.shape}")
-  for name, array in (("obs", obs), ("next_obs", next_obs), ("action", action), ("raw_action", raw_action)):
+  for name, array in found.items():
     if not np.isfinite(array).all():
       raise ValueError(f"{name} holds {np.size(array) - np.isfinite(array).sum()} values that are not finite")
   if reward is not None and not np.isfinite(given).all():
@@ -193,20 +196,30 @@ def of_arrays(
   return Demonstrations._make([*arrays, of_episode, dict(source or {})])
 
 
+def _numbers(**given: Any) -> dict[str, Any]:
+  """These as NumPy arrays; ValueError where one is not of numbers."""
+  arrays = {name: np.asarray(array) for name, array in given.items()}
+  for name, array in arrays.items():
+    if array.dtype.kind in "cOSUMm":
+      raise ValueError(f"{name} must be an array of numbers, got one of {array.dtype}")
+  return arrays
+
+
 def checked(found: Demonstrations, spec: Spec) -> Demonstrations:
   """Demonstrations once more, checked against an environment.
 
   Raises:
     ValueError: as `of_arrays`.
   """
+  discount, reward = _numbers(discount=found.discount, reward=found.reward).values()
   return of_arrays(
     spec,
     found.obs,
     found.action,
     found.next_obs,
-    terminated=np.asarray(found.discount) == 0,
-    truncated=np.asarray(found.truncated) > 0,
-    reward=None if np.isnan(np.asarray(found.reward)).all() else found.reward,
+    terminated=1 - discount,
+    truncated=found.truncated,
+    reward=None if np.isnan(reward).all() else reward,
     raw_action=found.raw_action,
     episode=found.episode,
     source=found.source,
@@ -313,12 +326,11 @@ def load(path: str | os.PathLike[str], spec: Spec | None = None) -> Demonstratio
     raise ValueError(f"{file} holds no demonstrations: {error}") from None
   if not isinstance(described, dict) or described.get("schema") != SCHEMA:
     raise ValueError(f"{file} holds demonstrations of another schema; this varl reads {SCHEMA}")
-  missing = [name for name in Demonstrations._fields[:-1] if name not in arrays]
+  fields = Demonstrations._fields[:-1]
+  missing = [name for name in fields if name not in arrays]
   if missing:
     raise ValueError(f"{file} holds no demonstrations: it lacks {', '.join(missing)}")
-  found = Demonstrations(
-    **{name: arrays[name] for name in Demonstrations._fields[:-1]}, source=described.get("source", {})
-  )
+  found = Demonstrations._make([*(arrays[name] for name in fields), described.get("source", {})])
   try:
     return checked(found, _sizes(arrays) if spec is None else spec)
   except ValueError as error:
@@ -326,11 +338,13 @@ def load(path: str | os.PathLike[str], spec: Spec | None = None) -> Demonstratio
 
 
 def _sizes(arrays: dict[str, Any]) -> Spec:
-  action = arrays["action"]
+  obs, action = arrays["obs"], arrays["action"]
+  if not (obs.ndim and action.ndim and action.size):
+    raise ValueError("demonstrations are of at least one episode; got none")
   discrete = np.issubdtype(action.dtype, np.integer)
   size = int(action.max()) + 1 if discrete else action.shape[-1]
   bounded = bool(discrete or not np.array_equal(action, arrays["raw_action"]))
-  return Spec(arrays["obs"].shape[-1], size, bool(discrete), bounded)
+  return Spec(obs.shape[-1], size, bool(discrete), bounded)
 
 
 def learner(
@@ -352,7 +366,6 @@ def learner(
   """
   if agent.on_policy or agent.sequence or agent.side_batch:
     raise ValueError("demonstrations stand in for single transitions from replay, which this agent does not learn from")
-
   unknown = int(np.isnan(np.asarray(demonstrations.reward)).sum())
   if rewarded and unknown:
     raise ValueError(
@@ -385,8 +398,3 @@ def sampled(demonstrations: Demonstrations, key: Key, n: int, squashed: bool, ax
   if axis is not None:
     key = jax.random.fold_in(key, jax.lax.axis_index(axis))
   return demonstrations.sample(key, n, squashed=squashed)
-
-
-def scaled(params: Params, batch: Batch) -> Batch:
-  """The batch with its observations scaled by the agent's moments, as the functions of a design see them."""
-  return batch._replace(obs=normalize.scaled(params, batch.obs), next_obs=normalize.scaled(params, batch.next_obs))

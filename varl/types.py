@@ -316,7 +316,7 @@ class Reward(NamedTuple):
     prepare: `(design, params, transitions, key) -> extras` of transitions `[T, B]` that follow one another, which
       `value` and `step` then find among them; before the value's own `prepare`. None where one row tells all.
     transfer: the signature of `value`: what is left of it where another agent is paid, without what is of its own
-      policy or dynamics; None: `value`.
+      policy or dynamics; None: `value`; a string: nothing is, for this reason.
   """
 
   init: Callable[[Key], Params]
@@ -324,7 +324,7 @@ class Reward(NamedTuple):
   step: Callable[[Design], TrainStep] | None = None
   observe: Callable[[Params, Transition, Array, str | None], Params] | None = None
   prepare: Callable[[Design, Params, Transition, Key], Extras] | None = None
-  transfer: Callable[[Design, Params, Batch, Key], Array] | None = None
+  transfer: Callable[[Design, Params, Batch, Key], Array] | str | None = None
 
 
 class Design(NamedTuple):

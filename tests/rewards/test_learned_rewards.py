@@ -188,6 +188,13 @@ def test_what_airl_leaves_for_another_agent_is_its_reward_without_the_shaping():
   own = design.reward.transfer(design, params, batch, jax.random.key(0))
   other = batch._replace(next_obs=batch.next_obs + 1.0, action=batch.action + 1.0)
   np.testing.assert_array_equal(own, design.reward.transfer(design, params, other, jax.random.key(0)))
+  total = rewards.sum(environment=2.0, imitated=(design.reward, 0.5), other=constant(3.0))
+  left = total.transfer(design, params, batch, jax.random.key(0))
+  np.testing.assert_allclose(left, 2.0 * batch.reward + 0.5 * own + 3.0, rtol=1e-5)
+  kept = rewards.learned(total, params)
+  paid = kept.value(design, kept.init(jax.random.key(0)), batch, jax.random.key(0))
+  np.testing.assert_allclose(paid, left, rtol=1e-6)
+  assert rewards.sum(other=constant(3.0)).transfer is None
   assert not np.allclose(
     *(design.reward.value(design, params, rows, jax.random.key(0)) for rows in (batch, other)), atol=1e-3
   )
@@ -300,6 +307,17 @@ def test_a_sum_weighs_its_parts_and_the_environment():
   ):
     with pytest.raises(ValueError, match=message):
       call()
+
+
+@pytest.mark.parametrize(
+  ("name", "why"), [("mbpo", "the model that it learned beside"), ("options", "the policy that it learned beside")]
+)
+def test_a_reward_for_its_own_agent_alone_pays_no_other(name, why):
+  module = agents.load(name)
+  own = module.design(SPEC, small(module, SPEC)).reward
+  for reward in (own, rewards.sum(environment=1.0, own=own, other=constant(3.0))):
+    with pytest.raises(ValueError, match=f"no other agent can be paid by this reward: .*{why}"):
+      rewards.learned(reward, reward.init(jax.random.key(0)))
 
 
 def test_a_learned_sum_learns_every_part():

@@ -2,12 +2,18 @@
 
 import shutil
 
+import jax
 import numpy as np
 import pytest
+from conftest import small
 
 import varl
 from varl import cli, demonstrations
+from varl.agents import mbpo
+from varl.envs import spec as spec_of
+from varl.envs import toys
 from varl.run import configure
+from varl.run.export import Policy, save_policy
 
 TINY = {
   "num_timesteps": 64, "num_envs": 4, "episode_length": 8, "batch_size": 8, "replay_capacity": 64, "eval_every": 32,
@@ -20,6 +26,11 @@ def expert(tmp_path_factory):
   """The directory of a run, and a file of demonstrations beside it."""
   folder = tmp_path_factory.mktemp("imitating")
   varl.train("sac", "point_mass", out=folder / "expert", **TINY)
+  spec = spec_of(toys.PointMass())
+  config = small(mbpo, spec)
+  agent = mbpo.make(spec, config)
+  policy = Policy(agent, agent.init(jax.random.key(0)).params, None)
+  save_policy(folder / "corrected", policy, algorithm="mbpo", config=config)
   argv = ["rollout", str(folder / "expert"), "--episodes", "3", "--out", str(folder / "demos.npz")]
   assert cli.main(argv) == 0
   return folder
@@ -76,6 +87,7 @@ def test_a_run_keeps_its_demonstrations_and_leaves_a_reward(expert, tmp_path):
     (["train", "gail", "--env", "chain", "--demonstrations", "{}/demos.npz"], "demonstrations of another environment"),
     (["train", "gail", "--env", "point_mass", "--demonstrations", "{}/demos.npz", "--episodes", "9"], "of 3 episodes"),
     (["train", "sac", "--env", "point_mass", "--reward", "{}/expert"], "learned no reward"),
+    (["train", "sac", "--env", "point_mass", "--reward", "{}/corrected"], "corrected: no other agent can be paid"),
     (["train", "sac", "--env", "point_mass", "--reward", "{}"], "holds no policy"),
     (["rollout", "{}/expert", "--out", "demos.csv"], "a file FILE.npz"),
     (["rollout", "{}/expert", "--out", "{}/demos.npz"], "exists already"),

@@ -1,6 +1,7 @@
 """Rewards made of others: sums, and what an earlier run has learned."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ from varl import normalize
 from varl.normalize import NORMALIZER
 from varl.step import joint, stream_key
 from varl.types import Array, Batch, Design, Extras, Key, Params, Reward, TrainStep, Transition
+
+Paid = Callable[[Design, Params, Batch, Key], Array]
 
 
 def sum(*, environment: float | Array = 0.0, **parts: Reward | tuple[Reward, float | Array]) -> Reward:
@@ -26,7 +29,7 @@ def sum(*, environment: float | Array = 0.0, **parts: Reward | tuple[Reward, flo
       alone.
 
   Returns:
-    A Reward.
+    A Reward. Its `transfer` is the sum of theirs, where one has any.
 
   Raises:
     ValueError: no part, one that is no Reward, a weight that is not finite; in `varl.agent`, two parts that name one
@@ -56,12 +59,15 @@ def sum(*, environment: float | Array = 0.0, **parts: Reward | tuple[Reward, flo
       params |= groups
     return params
 
-  def value(design: Design, params: Params, batch: Batch, key: Key) -> Array:
-    bare = batch._replace(reward=jnp.zeros_like(batch.reward))
-    total = environment * batch.reward
-    for name, (part, weight) in pairs.items():
-      total = total + weight * part.value(design, params, bare, stream_key(key, name))
-    return total
+  def weighed(paid: Callable[[Reward], Paid]) -> Paid:
+    def value(design: Design, params: Params, batch: Batch, key: Key) -> Array:
+      bare = batch._replace(reward=jnp.zeros_like(batch.reward))
+      total = environment * batch.reward
+      for name, (part, weight) in pairs.items():
+        total = total + weight * paid(part)(design, params, bare, stream_key(key, name))
+      return total
+
+    return value
 
   def step(design: Design) -> TrainStep:
     return joint(*(part.step(design) for part in learners.values() if part.step is not None))
@@ -77,7 +83,23 @@ def sum(*, environment: float | Array = 0.0, **parts: Reward | tuple[Reward, flo
       made |= make(design, params, transitions, stream_key(key, name))
     return made
 
-  return Reward(init, value, step if learners else None, observe if watchers else None, prepare if preparers else None)
+  kept = [part.transfer for part, _ in pairs.values() if part.transfer]
+  transfer = next((reason for reason in kept if isinstance(reason, str)), weighed(_kept) if kept else None)
+  return Reward(
+    init,
+    weighed(lambda part: part.value),
+    step if learners else None,
+    observe if watchers else None,
+    prepare if preparers else None,
+    transfer,
+  )
+
+
+def _kept(reward: Reward) -> Paid:
+  """What of a reward another agent is paid; ValueError: nothing."""
+  if isinstance(reward.transfer, str):
+    raise ValueError(f"no other agent can be paid by this reward: {reward.transfer}")
+  return reward.transfer or reward.value
 
 
 def learned(reward: Reward, params: Params, *, group: str = "learned_reward") -> Reward:
@@ -95,8 +117,9 @@ def learned(reward: Reward, params: Params, *, group: str = "learned_reward") ->
     A Reward, whose parameters are these ones at every `init`.
 
   Raises:
-    ValueError: parameters that lack a group of the reward's.
+    ValueError: parameters that lack a group of the reward's, or one that is for its own agent alone.
   """
+  paid = _kept(reward)
   names = jax.eval_shape(reward.init, jax.random.key(0)).keys()
   missing = sorted(names - params.keys())
   if missing:
@@ -113,6 +136,6 @@ def learned(reward: Reward, params: Params, *, group: str = "learned_reward") ->
       return normalize.scaled(mine, normalize.unscaled(params, obs))
 
     rows = batch._replace(obs=seen(batch.obs), next_obs=seen(batch.next_obs))
-    return (reward.transfer or reward.value)(design, {**params, **mine}, rows, key)
+    return paid(design, {**params, **mine}, rows, key)
 
   return Reward(init, value)

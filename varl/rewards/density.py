@@ -141,4 +141,5 @@ def log_ratio(
       count_group: optax.safe_increment(params[count_group]),
     }
 
-  return Reward(init, value, step, observe)
+  own = "it tells real rows from those of the model that it learned beside"
+  return Reward(init, value, step, observe, transfer=own)

@@ -126,7 +126,8 @@ def reverse_options(
 
     return descend(group, loss, optimizer, axis=design.axis, terms=design.terms)
 
-  return Reward(lambda key: {group: network.init(key)}, value, step, prepare=prepare)
+  own = "a reverse model tells the options of the policy that it learned beside"
+  return Reward(lambda key: {group: network.init(key)}, value, step, prepare=prepare, transfer=own)
 
 
 def window_size(spec: Spec, count: int, window: int, direction: str) -> int:

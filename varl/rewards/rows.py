@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from varl import demonstrations as demos
-from varl import losses
+from varl import losses, normalize
 from varl.demonstrations import Demonstrations
 from varl.networks import state_action
 from varl.types import Array, Batch, Key, Metrics, Observation, Params, Spec
@@ -74,7 +74,8 @@ def expert_rows(
   demonstrations: Demonstrations, params: Params, key: Key, n: int, *, squashed: bool, axis: str | None
 ) -> Batch:
   """n rows of demonstrations as a design's functions see rows: scaled, other ones on each device."""
-  return demos.scaled(params, demos.sampled(demonstrations, key, n, squashed, axis))
+  rows = demos.sampled(demonstrations, key, n, squashed, axis)
+  return rows._replace(obs=normalize.scaled(params, rows.obs), next_obs=normalize.scaled(params, rows.next_obs))
 
 
 def told_apart(

@@ -170,7 +170,8 @@ def load_reward(path: str | os.PathLike[str], spec: Spec | None = None, *, algor
     algorithm: the algorithm, where the run was given an object and not a name.
 
   Raises:
-    ValueError: as `load_policy`; the algorithm learns no reward; or the reward is of another environment.
+    ValueError: as `load_policy`; the algorithm learns no reward, or one for its own agent alone; or it is of another
+      environment.
   """
   policy, design = load_design(path, algorithm=algorithm)
   own = policy.agent.spec
@@ -179,7 +180,10 @@ def load_reward(path: str | os.PathLike[str], spec: Spec | None = None, *, algor
   reward = None if design is None else design.reward
   if reward is None:
     raise ValueError(f"the run in {path} learned no reward: its algorithm has none of its own")
-  return rewards.learned(reward, policy.params)
+  try:
+    return rewards.learned(reward, policy.params)
+  except ValueError as error:
+    raise ValueError(f"the reward of {path}: {error}") from None
 
 
 def _load(path: str | os.PathLike[str], algorithm: Any, stochastic: bool) -> tuple[Policy, Any, Any]:
