@@ -96,19 +96,15 @@ def main() -> None:
 
 def read(env: str) -> dict[str, Any]:
   path = RESULTS / f"{env}.json"
-  found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"commands": [], "runs": {}}
+  found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"runs": {}}
   return found
 
 
 def write(env: str, label: str, entry: dict[str, Any]) -> None:
   """Adds one run to the record, which other processes may add to as well."""
-  body = read(env)
   command = " ".join(["python -m experiments.curves.imitation", *sys.argv[1:]])
-  runs = {**body["runs"], label: entry}
-  commands = list(dict.fromkeys([*body["commands"], command]))
-  body = {
-    "commands": commands, "subsample": SUBSAMPLE[env], **doctor.device_summary(), "runs": dict(sorted(runs.items())),
-  }  # fmt: skip
+  runs = {**read(env)["runs"], label: {"command": command, **entry}}
+  body = {"subsample": SUBSAMPLE[env], **doctor.device_summary(), "runs": dict(sorted(runs.items()))}
   path = RESULTS / f"{env}.json"
   path.with_suffix(".new").write_text(json.dumps(body, indent=1) + "\n")
   path.with_suffix(".new").replace(path)

@@ -30,4 +30,5 @@ def environment(name: str, body: dict[str, Any]) -> str:
   expert, random = (", ".join(sorted({f"{run[who]:,.0f}" for run in runs})) for who in ("expert", "random"))
   about = f"Expert {expert}, random {random}; one row in {body['subsample']} is kept. {machine(body)}.\n"
   titles = ["algorithm", *(f"{count} episode{'s' if count > 1 else ''}" for count in counts)]
-  return "\n".join([f"## {name}\n", about, table(titles, rows), shell("\n".join(body["commands"]))])
+  commands = dict.fromkeys(run["command"] for run in runs)
+  return "\n".join([f"## {name}\n", about, table(titles, rows), shell("\n".join(commands))])
