@@ -412,7 +412,7 @@ def test_warm_up_is_uniform_and_says_so(agent, agent_init):
     ({"max_grad_norm": -1.0}, "max_grad_norm"),
     ({"pessimism": "max"}, "pessimism"),
     ({"activation": "sine"}, "activation is one of"),
-    ({"hidden": (32, 0)}, "at least one unit"),
+    ({"hidden": (32, 0)}, "each width of hidden is a whole number >= 1, got 0"),
     ({"policy": "beta"}, r"policy is one of .*, got 'beta'"),
   ],
 )

@@ -145,8 +145,8 @@ def test_the_first_episodes_and_each_so_manyth_row():
   assert len(found.subsample(100).obs) == 2
   for call, message in (
     (lambda: found.take(3), "of 2 episodes; got episodes=3"),
-    (lambda: found.take(0), "got episodes=0"),
-    (lambda: found.subsample(0), "every >= 1; got 0"),
+    (lambda: found.take(0), "episodes is a whole number >= 1, got 0"),
+    (lambda: found.subsample(0), "every is a whole number >= 1, got 0"),
   ):
     with pytest.raises(ValueError, match=message):
       call()

@@ -21,7 +21,7 @@ MISTAKES = [
   ((*TRAIN, "--num-timesteps", "many"), "a whole number (such as 1000, 1_000 or 1e3), got 'many'"),
   ((*TRAIN, "--num-timesteps", "1.5"), "a whole number (such as 1000, 1_000 or 1e3), got '1.5'"),
   ((*TRAIN, "--num-timesteps", "-5"), "num_timesteps is a whole number > 0, got -5"),
-  ((*TRAIN, "--seed", "-1"), "--seed is a whole number in [0, 4294967296), got '-1'"),
+  ((*TRAIN, "--seed", "-1"), "--seed is a whole number in [0, 2^32), got '-1'"),
   ((*TRAIN, "--seed", "1", "--seed", "2"), "--seed is given twice"),
   ((*TRAIN, "--learning-rate", "fast"), "--learning-rate is a number, got 'fast'"),
   ((*TRAIN, "--learning-rate", "-1"), "learning_rate is a finite number > 0, got -1.0"),

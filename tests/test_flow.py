@@ -118,7 +118,7 @@ def test_it_is_a_policy_of_soft_actor_critic():
 @pytest.mark.parametrize(
   ("build", "message"),
   [
-    (lambda: policies.flow(0), "flow needs action_size of at least 1, got 0"),
+    (lambda: policies.flow(0), "action_size is a whole number >= 1, got 0"),
     (lambda: policies.flow(2, init_std=0.0), r"flow needs a finite init_std above 0, got 0\.0"),
     (lambda: mpo.make(Spec(3, 2), mpo.Config(policy="flow")), "a flow has no divergence in closed form"),
     (lambda: trpo.make(Spec(3, 2), trpo.Config(policy="flow")), "a flow has no divergence in closed form"),

@@ -87,5 +87,5 @@ def test_mpo_takes_it_with_budgets_on_sums():
   assert agent.act(state.params, (), jnp.zeros((4, 2)), jax.random.key(1))[0].shape == (4, 3)
   with pytest.raises(ValueError, match="full_gaussian needs per_dimension=False"):
     mpo.make(Spec(2, 3), mpo.Config(policy="full_gaussian"))
-  with pytest.raises(ValueError, match="full_gaussian needs at least one action dimension"):
+  with pytest.raises(ValueError, match="action_size is a whole number >= 1"):
     policies.full_gaussian(0)

@@ -193,9 +193,9 @@ def test_a_run_goes_on_bit_for_bit(tmp_path):
 
 
 def test_bad_input():
-  with pytest.raises(ValueError, match="units=0"):
+  with pytest.raises(ValueError, match="units is a whole number >= 1, got 0"):
     memory.gru(SPEC, jnp.tanh, ("actor",), units=0)
-  with pytest.raises(ValueError, match=r"burn_in lies in \[0, length=4\], got 5"):
+  with pytest.raises(ValueError, match=r"burn_in is a whole number in \[0, 5\), got 5"):
     sac.make(SPEC, sac.Config(memory=4, memory_length=4, burn_in=5))
   with pytest.raises(ValueError, match="needs no burn-in; got 2"):
     ppo.make(SPEC, ppo.Config(memory=4, burn_in=2))

@@ -68,7 +68,7 @@ def test_spectral_layers_stretch_by_1():
   wanted = networks.ensemble(plain, 2).apply(jax.tree_util.tree_map_with_path(divided, params), x)
   np.testing.assert_allclose(network.apply(params, x), wanted, atol=1e-4)
   assert np.isfinite(network.apply(jax.tree.map(jnp.zeros_like, params), x)).all()
-  with pytest.raises(ValueError, match="at least one iteration, got 0"):
+  with pytest.raises(ValueError, match="iterations is a whole number >= 1, got 0"):
     networks.spectral(plain, iterations=0)
 
 
@@ -88,11 +88,11 @@ def test_an_ensemble_is_its_members():
 @pytest.mark.parametrize(
   ("make", "message"),
   [
-    (lambda: networks.mlp(0, 1), r"at least one unit, got .*\(0, 256, 256, 1\)"),
-    (lambda: networks.mlp(1, 0), "at least one unit"),
-    (lambda: networks.mlp(1, 1, hidden=(32, 0)), r"\(1, 32, 0, 1\)"),
+    (lambda: networks.mlp(0, 1), "inputs is a whole number >= 1, got 0"),
+    (lambda: networks.mlp(1, 0), "outputs is a whole number >= 1, got 0"),
+    (lambda: networks.mlp(1, 1, hidden=(32, 0)), "each width of hidden is a whole number >= 1, got 0"),
     (lambda: networks.mlp(1, 1, activation="sigmoid"), r"\['elu', 'gelu', 'relu', 'silu', 'tanh'\], got 'sigmoid'"),
-    (lambda: networks.ensemble(networks.mlp(1, 1), 0), "at least one member, got 0"),
+    (lambda: networks.ensemble(networks.mlp(1, 1), 0), "size is a whole number >= 1, got 0"),
   ],
 )
 def test_bad_arguments(make, message):

@@ -337,13 +337,13 @@ def test_kl_keeps_its_digits_at_small_budgets(budget):
 @pytest.mark.parametrize(
   ("make", "message"),
   [
-    (lambda: policies.gaussian(0), "gaussian needs at least one action dimension, got 0"),
-    (lambda: policies.tanh_gaussian(-1), "tanh_gaussian needs at least one action dimension, got -1"),
+    (lambda: policies.gaussian(0), "action_size is a whole number >= 1, got 0"),
+    (lambda: policies.tanh_gaussian(-1), "action_size is a whole number >= 1, got -1"),
     (lambda: policies.gaussian(1, init_std=0.5, min_std=0.5), "min_std=0.5, init_std=0.5"),
     (lambda: policies.tanh_gaussian(1, min_std=-0.1), "min_std=-0.1"),
     (lambda: policies.gaussian(1, init_std=float("nan")), "init_std=nan"),
     (lambda: policies.gaussian(1, init_std=float("inf")), "init_std=inf"),
-    (lambda: policies.categorical(0), "at least one action, got 0"),
+    (lambda: policies.categorical(0), "actions is a whole number >= 1, got 0"),
   ],
 )
 def test_bad_arguments(make, message):

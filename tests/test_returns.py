@@ -217,7 +217,7 @@ def test_long_sequences_batches_and_vmap():
   [
     (lambda x: returns.lambda_return(x, x, x, x[:2], gamma=0.9, lam=0.5), r"next_value has the reward's shape \(3,\)"),
     (lambda x: returns.gae(x, x, x, x, x, gamma=0.9, lam=1.5), r"lam lies in \[0, 1\], got 1.5"),
-    (lambda x: returns.n_step_return(x, x, x, x, gamma=0.9, n=0), "at least one step, got n=0"),
+    (lambda x: returns.n_step_return(x, x, x, x, gamma=0.9, n=0), "n is a whole number >= 1, got 0"),
     (lambda x: returns.retrace(x[:0], x[:0], x[:0], x[:0], x[:0], x[:0], gamma=0.9), "at least one row"),
     (lambda x: returns.vtrace(x, x, x, x, x, x[0], gamma=0.9), "log_rho"),
   ],

@@ -201,7 +201,7 @@ def test_repeat_is_the_step_again_and_again_with_fresh_noise():
   np.testing.assert_allclose(metrics["a_loss"], np.mean(values), rtol=1e-6)
   assert repeat(3, once).writes == once.writes
   for n in (0, 1.5, True):
-    with pytest.raises(ValueError, match="repeat takes a positive integer"):
+    with pytest.raises(ValueError, match="n is a whole number >= 1"):
       repeat(n, once)
 
 
@@ -238,10 +238,10 @@ def of(group, **kwargs):
     (bad_rate(0.0), r"\(0, 1\], got 0.0"),
     (bad_rate(1.5), r"\(0, 1\], got 1.5"),
     (bad_rate(float("nan")), r"\(0, 1\], got nan"),
-    (lambda: every(0, of("a")), "positive integer, got 0"),
-    (lambda: every(-1, of("a")), "positive integer, got -1"),
-    (lambda: every(1.5, of("a")), "positive integer, got 1.5"),
-    (lambda: every(True, of("a")), "positive integer, got True"),
+    (lambda: every(0, of("a")), "n is a whole number >= 1, got 0"),
+    (lambda: every(-1, of("a")), "n is a whole number >= 1, got -1"),
+    (lambda: every(1.5, of("a")), "n is a whole number >= 1, got 1.5"),
+    (lambda: every(True, of("a")), "n is a whole number >= 1, got True"),
     (lambda: of("missing").init(small()), r"needs the parameter groups \['missing'\].*\['a', 'b', 'c'\]"),
     (lambda: track("a", into="missing").init(small()), r"\['missing'\]"),
     (lambda: assign("missing", lambda *a: ({}, {})).init(small()), r"\['missing'\]"),

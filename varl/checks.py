@@ -10,6 +10,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+SEEDS = 2**32
+"""How many seeds there are."""
+
 
 def positive(config: Any, *names: str, zero: bool = False, whole: bool = False) -> None:
   """Checks that fields are finite and positive (or zero); traced arrays pass, since their values are not known yet.
@@ -19,10 +22,10 @@ def positive(config: Any, *names: str, zero: bool = False, whole: bool = False) 
   """
   allowed = ("a whole number" if whole else "a finite number") + (" >= 0" if zero else " > 0")
   for name in names:
-    value = getattr(config, name)
-    if value is None or (hasattr(value, "dtype") and not isinstance(value, numbers.Real)):
+    value = plain(getattr(config, name))
+    if value is None or hasattr(value, "dtype"):
       continue
-    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    number = float(value) if _is_number(value) else math.nan
     fits = math.isfinite(number) and (number >= 0 if zero else number > 0)
     if not fits or (whole and not isinstance(value, numbers.Integral)):
       raise ValueError(f"{name} is {allowed}, got {value!r}")
@@ -36,26 +39,78 @@ def unit_interval(config: Any, *names: str, lower_open: bool = False, upper_open
   """
   interval = f"{'(' if lower_open else '['}0, 1{')' if upper_open else ']'}"
   for name in names:
-    value = getattr(config, name)
-    if value is None or (hasattr(value, "dtype") and not isinstance(value, numbers.Real)):
+    value = plain(getattr(config, name))
+    if value is None or hasattr(value, "dtype"):
       continue
-    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    number = float(value) if _is_number(value) else math.nan
     if not 0 <= number <= 1 or (lower_open and number == 0) or (upper_open and number == 1):
       raise ValueError(f"{name} lies in {interval}, got {value!r}")
 
 
 def arguments(*, above: dict[str, Any] | None = None, least: dict[str, Any] | None = None) -> None:
-  """Checks that arguments, by name, are above 0 or at least 0; traced arrays and None pass.
+  """Checks that arguments, by name, are numbers above 0 or at least 0; traced arrays and None pass.
 
   Raises:
     ValueError: naming the argument, its value and what is allowed.
   """
-  for name, value in (above or {}).items():
-    if isinstance(value, int | float) and not value > 0:
-      raise ValueError(f"{name} must be above 0, got {value}")
-  for name, value in (least or {}).items():
-    if isinstance(value, int | float) and not value >= 0:
-      raise ValueError(f"{name} must be at least 0, got {value}")
+  for limited, words in ((above or {}, "above 0"), (least or {}, "at least 0")):
+    for name, value in limited.items():
+      number = plain(value)
+      if number is None or hasattr(number, "dtype"):
+        continue
+      if not _is_number(number) or not (number >= 0 and (number > 0 or limited is least)):
+        raise ValueError(f"{name} must be {words}, got {value!r}")
+
+
+def whole(name: str, value: Any, *, least: int = 1, below: int | None = None) -> int:
+  """A count as Python's int, from whatever is a whole number: NumPy's, JAX's, 1e5.
+
+  Args:
+    name: of the argument, for the message.
+    value: what was given.
+    least: the smallest that is allowed.
+    below: what it must be smaller than; None: nothing.
+
+  Raises:
+    ValueError: it is something else, naming the argument, its value and what is allowed.
+  """
+  number = plain(value, whole=True)
+  is_whole = isinstance(number, int) and not isinstance(number, bool)
+  if not is_whole or number < least or (below is not None and number >= below):
+    raise ValueError(f"{name} is {counts(least, below)}, got {value!r:.80}")
+  return number
+
+
+def counts(least: int, below: int | None = None) -> str:
+  """What `whole` allows, in words."""
+  if below is None:
+    return f"a whole number >= {least}"
+  return f"a whole number in [{least}, {'2^32' if below == SEEDS else below})"
+
+
+def seed(value: Any, name: str = "seed") -> int:
+  """The seed of a key, as `whole` gives it: in [0, 2^32).
+
+  Raises:
+    ValueError: it is none.
+  """
+  return whole(name, value, least=0, below=SEEDS)
+
+
+def finite(name: str, value: Any) -> float:
+  """A number as Python's float, NumPy's and JAX's too.
+
+  Raises:
+    ValueError: it is none, or not finite; naming the argument and its value.
+  """
+  number = plain(value)
+  if not _is_number(number) or not math.isfinite(number):
+    raise ValueError(f"{name} is a finite number, got {value!r:.80}")
+  return float(number)
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def instance(given: Any, kind: type, what: str) -> None:

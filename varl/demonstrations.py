@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from varl import files, normalize
+from varl import checks, files, normalize
 from varl.types import Agent, AgentState, Array, Batch, Key, Metrics, Spec, Transition
 
 SCHEMA = 1
@@ -69,7 +69,7 @@ class Demonstrations(NamedTuple):
     Raises:
       ValueError: fewer than one, or more than there are.
     """
-    if not 1 <= episodes <= self.episodes:
+    if not 1 <= checks.whole("episodes", episodes) <= self.episodes:
       raise ValueError(f"these are demonstrations of {self.episodes} episodes; got episodes={episodes}")
     return self._rows(np.isin(self.episode, np.unique(self.episode)[:episodes]))
 
@@ -79,9 +79,7 @@ class Demonstrations(NamedTuple):
     Raises:
       ValueError: `every` is below 1.
     """
-    if every < 1:
-      raise ValueError(f"subsampling keeps each `every`-th row, every >= 1; got {every}")
-    rng = np.random.default_rng(seed)
+    every, rng = checks.whole("every", every), np.random.default_rng(checks.seed(seed))
     keep = np.zeros(len(self.obs), bool)
     for index in np.unique(self.episode):
       rows = np.flatnonzero(self.episode == index)
@@ -99,7 +97,7 @@ class Demonstrations(NamedTuple):
       n: how many.
       squashed: whether the policy squashes its raw actions, as "tanh_gaussian" does.
     """
-    index = jax.random.randint(key, (n,), 0, len(self.obs))
+    index = jax.random.randint(key, (checks.whole("n", n),), 0, len(self.obs))
     return jax.tree.map(lambda array: array[index], self.batch(squashed=squashed))
 
   def batch(self, *, squashed: bool) -> Batch:

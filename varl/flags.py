@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from varl.checks import nearest
+from varl.checks import counts, nearest
 
 
 class Reader(NamedTuple):
@@ -206,13 +206,12 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
   """The `type` of a flag that takes a whole number from `low` to `high`, `high` itself excluded."""
 
   def read(text: str) -> int:
-    allowed = f"a whole number >= {low}" if high is None else f"a whole number in [{low}, {high})"
     try:
       value = whole(text)
     except ValueError:
       value = low - 1
     if value < low or (high is not None and value >= high):
-      raise argparse.ArgumentTypeError(f"is {allowed}, got {text!r}")
+      raise argparse.ArgumentTypeError(f"is {counts(low, high)}, got {text!r}")
     return value
 
   return read

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.networks import Critic, Network
 from varl.types import Array, Batch, Key, Observation, Params, Spec, Transition
 
@@ -87,13 +88,8 @@ def gru(
   Reference: Hausknecht and Stone 2015, 1507.06527; Kapturowski et al. 2019, Recurrent Experience Replay in Distributed
     Reinforcement Learning, section 3, for the stored memory and the burn-in.
   """
-  for name, number in (("units", units), ("length", length), ("burn_in", burn_in)):
-    if isinstance(number, bool) or not isinstance(number, int):
-      raise ValueError(f"{name} of a memory is a whole number, got {number!r}")
-  if units < 1 or length < 1:
-    raise ValueError(f"a memory has units and sequences have steps, got units={units} and length={length}")
-  if not 0 <= burn_in <= length:
-    raise ValueError(f"burn_in lies in [0, length={length}], got {burn_in}")
+  units, length = checks.whole("units", units), checks.whole("length", length)
+  burn_in = checks.whole("burn_in", burn_in, least=0, below=length + 1)
   cell: Any = nn.GRUCell(units, param_dtype=jnp.result_type(float))
   o, d, kept = spec.observation_size, spec.action_size, units * len(groups)
   inputs = o + d
@@ -213,8 +209,7 @@ def latent(spec: Spec, size: int) -> Memory:
   Returns:
     A Memory of single transitions; no network of its own, and nothing that a gradient passes through.
   """
-  if size < 1:
-    raise ValueError(f"a latent has at least one entry, got {size}")
+  size = checks.whole("size", size)
 
   def after(params: Params, carry: Any, obs: Observation, action: Array) -> Array:
     return action[..., :size]

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.types import Array, ArrayTree, Key, Observation, Spec
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -113,12 +114,11 @@ def mlp(
   Raises:
     ValueError: a size below 1, or an unknown activation.
   """
-  sizes = (inputs, *hidden, outputs)
-  if any(size < 1 for size in sizes):
-    raise ValueError(f"every layer needs at least one unit, got inputs, hidden and outputs {sizes}")
+  inputs, outputs = checks.whole("inputs", inputs), checks.whole("outputs", outputs)
+  widths = tuple(checks.whole("each width of hidden", width) for width in hidden)
   if activation not in ACTIVATIONS:
     raise ValueError(f"activation is one of {sorted(ACTIVATIONS)}, got {activation!r}")
-  module = MLP(tuple(hidden), outputs, ACTIVATIONS[activation], layer_norm, zero_output)
+  module = MLP(widths, outputs, ACTIVATIONS[activation], layer_norm, zero_output)
 
   def apply(params: ArrayTree, x: Array) -> Array:
     result: Any = module.apply(params, x)
@@ -143,8 +143,7 @@ def spectral(network: Network, *, iterations: int = 16) -> Network:
 
   Reference: Miyato et al. 2018, 1802.05957, Eq. 7-8 and Algorithm 1.
   """
-  if iterations < 1:
-    raise ValueError(f"the power method takes at least one iteration, got {iterations}")
+  iterations = checks.whole("iterations", iterations)
 
   def largest(kernel: Array) -> Array:
     """σ of each matrix, `[..., 1, 1]`."""
@@ -176,8 +175,7 @@ def ensemble(network: Network, size: int) -> Network:
   Raises:
     ValueError: size below 1.
   """
-  if size < 1:
-    raise ValueError(f"an ensemble has at least one member, got {size}")
+  size = checks.whole("size", size)
 
   def apply(params: ArrayTree, x: Array) -> Array:
     # Each member gets its own copy of the input. Left to itself XLA merges the members' first layers into one product,

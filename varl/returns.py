@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.types import Array, Transition
 
 
@@ -138,8 +139,7 @@ def n_step_return(
     ValueError: shapes that differ, no row, or n below 1.
   """
   _check(reward, 0.0, discount=discount, truncated=truncated, next_value=next_value)
-  if n < 1:
-    raise ValueError(f"an n-step return has at least one step, got n={n}")
+  n = checks.whole("n", n)
   goes_on = _goes_on(discount, truncated) > 0
 
   def longer(bootstrap: Array, _: None) -> tuple[Array, None]:

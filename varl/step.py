@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from varl import checks
 from varl.types import Array, ArrayTree, Batch, Key, LossFn, Metrics, Params, State, Term, TrainStep
 
 POSTERIOR_STREAM = "posterior"
@@ -288,7 +289,7 @@ def every(n: int, step: TrainStep) -> TrainStep:
   Raises:
     ValueError: n is not a positive integer.
   """
-  _positive("every", n)
+  n = checks.whole("n", n)
   label = f"every_{n}({'+'.join(step.names)})"
 
   def init(params: Params) -> State:
@@ -323,7 +324,7 @@ def repeat(n: int, step: TrainStep) -> TrainStep:
   Raises:
     ValueError: n is not a positive integer.
   """
-  _positive("repeat", n)
+  n = checks.whole("n", n)
 
   def run(params: Params, state: State, batch: Batch, key: Key) -> tuple[Params, State, Metrics]:
     def one(carry: tuple[Any, Any], key: Key) -> tuple[tuple[Any, Any], Metrics]:
@@ -340,11 +341,6 @@ def repeat(n: int, step: TrainStep) -> TrainStep:
 def copy(tree: ArrayTree) -> ArrayTree:
   """A real copy of a group, to start its target from: two groups never share a buffer, so both can be donated."""
   return jax.tree.map(jnp.copy, tree)
-
-
-def _positive(kind: str, n: int) -> None:
-  if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-    raise ValueError(f"{kind} takes a positive integer, got {n!r}")
 
 
 def _pick(params: Params, groups: Sequence[str], label: str) -> dict[str, Any]:

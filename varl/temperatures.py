@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import checks, losses
 from varl.duals import Dual
 from varl.step import POSTERIOR_STREAM, SIDE, assign, descend
 from varl.types import Array, Batch, Design, Key, Metrics, Params, Particles, Temperature, TrainStep
@@ -154,8 +154,7 @@ def bellman_residual(
       raise ValueError(f"{name} must be {'> 0' if least else '>= 0'}, got {argument}")
   if isinstance(average, int | float) and not 0.0 <= average < 1.0:
     raise ValueError(f"average lies in [0, 1), got {average}")
-  if rows < 1:
-    raise ValueError(f"the residual needs at least one row, got rows={rows}")
+  rows = checks.whole("rows", rows)
 
   def value(params: Params) -> Array:
     return losses.residual_temperature(params[group], scale, ceiling)

@@ -72,7 +72,7 @@ def test_the_policy_of_a_finite_process_becomes_greedy(name):
     ({"weights": "rank", "inference": "parametric"}, "weights='rank' needs inference='sampled'"),
     ({"action_penalty": 1.0}, "action_penalty must be 0"),
     ({"correction": "vtrace"}, "correction is one of none, retrace, n_step"),
-    ({"correction": "retrace", "sequence": 1}, "sequences of at least 2"),
+    ({"correction": "retrace", "sequence": 1}, "sequence is a whole number >= 2, got 1"),
     ({"lam": 1.5}, "lam"),
   ],
 )

@@ -300,7 +300,7 @@ def test_bad_arguments():
     posteriors.score(policy, optax.sgd(1.0), clip=0.0)
   with pytest.raises(ValueError, match="max_kl is > 0"):
     posteriors.natural(policy, None, max_kl=0.0)
-  with pytest.raises(ValueError, match="iterations is >= 1"):
+  with pytest.raises(ValueError, match="iterations is a whole number >= 1"):
     posteriors.natural(policy, None, iterations=0)
   with pytest.raises(ValueError, match="policy with a density"):
     posteriors.score(posteriors.softmax(HEAD), optax.sgd(1.0))

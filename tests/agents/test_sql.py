@@ -229,7 +229,7 @@ def test_the_softmax_policy_is_exact():
 
 def test_bad_counts():
   for counts in ({"samples": 0}, {"act_samples": -1}):
-    with pytest.raises(ValueError, match=f"{next(iter(counts))} is at least one action"):
+    with pytest.raises(ValueError, match=f"{next(iter(counts))} is a whole number >= 1"):
       posteriors.boltzmann(**counts)
 
 

@@ -387,7 +387,7 @@ def test_a_bad_residual_is_an_error():
     ({"scale": -1.0}, "scale must be > 0, got -1.0"),
     ({"scale": 1.0, "initial": -0.5}, "initial must be >= 0, got -0.5"),
     ({"scale": 1.0, "average": 1.0}, r"average lies in \[0, 1\), got 1.0"),
-    ({"scale": 1.0, "rows": 0}, "at least one row, got rows=0"),
+    ({"scale": 1.0, "rows": 0}, "rows is a whole number >= 1, got 0"),
   ):
     with pytest.raises(ValueError, match=message):
       temperatures.bellman_residual(**options)

@@ -162,7 +162,7 @@ def typed(state):
     (with_state(lambda s: s.obs), "lacks obs, reward, done, metrics, info, replace"),
     (with_state(lambda s: s.replace(obs={"image": s.obs, "touch": s.obs})), "dict with keys image, touch"),
     (with_state(lambda s: s, observation_size={"image": (2,)}), "observation_size of Broken is a dict"),
-    (with_state(lambda s: s, observation_size=(2,)), r"observation_size must be a positive integer; got \(2,\)"),
+    (with_state(lambda s: s, observation_size=(2,)), r"observation_size is a whole number >= 1, got \(2,\)"),
     (with_state(lambda s: s.replace(obs=jnp.zeros((2, 2)))), r"one vector .* got shape \(2, 2\).*one of a batch"),
     (with_state(lambda s: s.replace(obs=jnp.zeros(()))), r"one vector .* got shape \(\): make it one"),
     (with_state(lambda s: s.replace(obs=jnp.zeros(0))), r"one vector .* got shape \(0,\)"),
@@ -181,7 +181,7 @@ def typed(state):
     (with_state(lambda s: s.replace(obs=s.obs * float(s.obs[0]))), "reset of Broken cannot be traced by JAX"),
     (with_state(lambda s: s.replace(obs=np.asarray(s.obs) + 1)), "cannot be traced by JAX"),
     (with_state(lambda s: s.missing), "cannot be traced by JAX.*AttributeError"),
-    (with_state(lambda s: s, observation_size=-2), "observation_size must be a positive integer; got -2"),
+    (with_state(lambda s: s, observation_size=-2), "observation_size is a whole number >= 1, got -2"),
     (with_step(lambda s: s.replace(reward=float(s.reward))), "step of Broken cannot be traced by JAX"),
     (Leaky(), "step of Leaky uses a value that another call .* keep all that an episode needs in the state"),
     (Alone(), r"step of Alone cannot be batched by jax\.vmap"),
@@ -198,14 +198,14 @@ def typed(state):
       type("Kinds", (type(with_state(typed)),), {"step": lambda self, s, a: s.replace(info={"key": jnp.uint32(3)})})(),
       r"state\.info\['key'\] of Kinds is key<fry> from reset and uint32 from step",
     ),
-    (Counter(action_size=0), "action_size must be a positive integer; got 0"),
-    (Counter(action_size=True), "action_size must be a positive integer; got True"),
-    (Counter(action_size=(2,)), r"action_size must be a positive integer; got \(2,\)"),
-    (Counter(action_size=np.ones(2)), "action_size must be a positive integer; got array"),
-    (Fractional(), "action_size must be a positive integer; got 1.5"),
+    (Counter(action_size=0), "action_size is a whole number >= 1, got 0"),
+    (Counter(action_size=True), "action_size is a whole number >= 1, got True"),
+    (Counter(action_size=(2,)), r"action_size is a whole number >= 1, got \(2,\)"),
+    (Counter(action_size=np.ones(2)), "action_size is a whole number >= 1, got array"),
+    (Fractional(), "action_size is a whole number >= 1, got 1.5"),
     (with_state(lambda s: s, discrete=4), "discrete must be True or False; got 4"),
-    (with_state(lambda s: s, time_limit=0), "time_limit must be a positive integer; got 0"),
-    (with_state(lambda s: s, time_limit=2.5), "time_limit must be a positive integer; got 2.5"),
+    (with_state(lambda s: s, time_limit=0), "time_limit is a whole number >= 1, got 0"),
+    (with_state(lambda s: s, time_limit=2.5), "time_limit is a whole number >= 1, got 2.5"),
     (Counter(bounds=(1.0, -1.0)), "finite with low < high"),
     (Counter(bounds=(1.0, 1.0)), "finite with low < high"),
     (Counter(bounds=(0.0, jnp.inf)), "finite, or infinite on all sides; got .* half-infinite"),
@@ -227,7 +227,7 @@ def test_errors_name_what_is_wrong_and_the_way_out(env, message):
 
 def test_further_broken_contracts_are_counted():
   env = with_state(lambda s: s.replace(obs=jnp.zeros(3), reward=jnp.zeros(1)), time_limit=0)
-  with pytest.raises(ValueError, match=r"^time_limit must .*; got 0 \(and 2 more: varl\.envs\.check tells all\)$"):
+  with pytest.raises(ValueError, match=r"^time_limit is a .*, got 0 \(and 2 more: varl\.envs\.check tells all\)$"):
     spec(env)
 
 

@@ -118,7 +118,7 @@ def test_what_no_frozen_policy_serves():
     Latent(varl.envs.Partial(env, (0, 1, 2)), frozen(env))
   with pytest.raises(ValueError, match="no skills to choose from"):
     ChosenSkills(env, frozen(env))
-  with pytest.raises(ValueError, match="at least one step, got steps=0"):
+  with pytest.raises(ValueError, match="steps is a whole number >= 1, got 0"):
     ChosenSkills(env, frozen(with_skill(env, 2)), 0)
   with pytest.raises(ValueError, match="this one has a memory"):
     ChosenSkills(env, frozen(with_skill(env, 2), memory=4, memory_length=2))

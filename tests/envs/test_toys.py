@@ -107,5 +107,5 @@ def test_linear_quadratic_refuses(arguments, message):
 
 
 def test_chain_needs_two_cells():
-  with pytest.raises(ValueError, match="length must be at least 2; got 1"):
+  with pytest.raises(ValueError, match="length is a whole number >= 2, got 1"):
     toys.Chain(length=1)

@@ -265,11 +265,11 @@ def test_a_single_environment_and_equal_seeds():
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    ({"num_envs": 0}, "num_envs must be a positive integer; got 0"),
-    ({"num_envs": 2.5}, "num_envs must be a positive integer; got 2.5"),
-    ({"episode_length": -1}, "episode_length must be a positive integer"),
-    ({"action_repeat": None}, "action_repeat must be a positive integer"),
-    ({"pool_size": 0}, "pool_size must be a positive integer"),
+    ({"num_envs": 0}, "num_envs is a whole number >= 1, got 0"),
+    ({"num_envs": 2.5}, "num_envs is a whole number >= 1, got 2.5"),
+    ({"episode_length": -1}, "episode_length is a whole number >= 1"),
+    ({"action_repeat": None}, "action_repeat is a whole number >= 1"),
+    ({"pool_size": 0}, "pool_size is a whole number >= 1"),
     ({"reset": "auto"}, "reset must be one of pool, fresh, cached; got 'auto'"),
     ({"reset": "fresh", "pool_size": 4}, 'pool_size is for reset="pool" only'),
   ],

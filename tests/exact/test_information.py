@@ -116,5 +116,5 @@ def test_bad_input_is_refused():
   m = tabular.random_mdp(jax.random.key(0), 100, 10)
   with pytest.raises(ValueError, match=r"10 \*\* 4 sequences from 100 states has 100,000,000 entries"):
     information.empowerment(m, steps=4)
-  with pytest.raises(ValueError, match="at least one step; got steps=0"):
+  with pytest.raises(ValueError, match="steps is a whole number >= 1, got 0"):
     information.empowerment(m, steps=0)

@@ -467,7 +467,7 @@ def test_bad_arguments_are_named(problems):
     (lambda: inverse.demonstrations(m, [[0]], [[0]], [[True, True]]), "the mask must have the shape"),
     (lambda: inverse.demonstrations(m, [[0, 0]], [[0, 0]], [[False, True]]), "once the mask is False"),
     (lambda: inverse.demonstrations(m, [[S - 1]], [[0]], [[True]]), r"terminal state: \[3\]"),
-    (lambda: inverse.sample_demonstrations(jax.random.key(0), m, log_policy, 0, H), "at least 1"),
+    (lambda: inverse.sample_demonstrations(jax.random.key(0), m, log_policy, 0, H), "n is a whole number >= 1, got 0"),
     (lambda: inverse.sample_demonstrations(jax.random.key(0), m, log_policy, 1, 2), "horizon=2"),
     (lambda: inverse.counts(m, seen, horizon=1), "more than the horizon of 1"),
     (lambda: inverse.log_likelihood(m, log_policy[:1], seen), "the demonstrations have 2 steps, the policy 1"),

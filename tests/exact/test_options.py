@@ -127,8 +127,8 @@ def test_the_gap_is_the_information_that_the_window_does_not_hold():
   ("given", "message"),
   [
     ({"direction": "sideways"}, "direction is forward or backward; got 'sideways'"),
-    ({"horizon": 0}, "a horizon is at least 1"),
-    ({"window": -1}, "a window at least 0"),
+    ({"horizon": 0}, "horizon is a whole number >= 1, got 0"),
+    ({"window": -1}, "window is a whole number >= 0, got -1"),
     ({"horizon": 12}, rf"more than {LARGEST:,}; a shorter horizon"),
   ],
 )

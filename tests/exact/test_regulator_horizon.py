@@ -83,7 +83,7 @@ def test_the_targets_differ_by_the_noise_alone():
   ("change", "message"),
   [
     ({"target": "both"}, "target is one of variational, optimistic; got 'both'"),
-    ({"horizon": 0}, "horizon must be an integer of at least 1; got 0"),
+    ({"horizon": 0}, "horizon is a whole number >= 1, got 0"),
     ({"temperature": 0.0}, "temperature must be a finite number > 0"),
     ({"prior_gain": [[1.0]]}, "prior_gain needs prior_covariance beside it"),
     ({"prior_covariance": [[-1.0]]}, "prior_covariance must be symmetric and positive definite"),

@@ -509,7 +509,7 @@ def test_solvers_refuse():
     lq.kl_regularised(problem, temperature=1.0, prior_gain=[[0.0]], prior_covariance=[[0.0]])
   with pytest.raises(ValueError, match="prior_gain must be finite"):
     lq.kl_regularised(problem, temperature=1.0, prior_gain=[[np.nan]], prior_covariance=[[1.0]])
-  with pytest.raises(ValueError, match="states and actions must be at least 1; got states=0"):
+  with pytest.raises(ValueError, match="states is a whole number >= 1, got 0"):
     lq.random(jax.random.key(0), 0, 1)
   with pytest.raises(ValueError, match="noise must be finite and >= 0; got -1"):
     lq.random(jax.random.key(0), 1, 1, noise=-1.0)

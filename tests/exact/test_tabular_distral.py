@@ -107,7 +107,7 @@ def test_the_divergence_from_the_best_prior_is_the_information_about_the_task():
   [
     ({"divergence": 0.0}, "divergence must be above 0, got 0.0"),
     ({"entropy": -1.0}, "entropy must be at least 0, got -1.0"),
-    ({"iterations": 0}, "iterations must be an integer of at least 1; got 0"),
+    ({"iterations": 0}, "iterations is a whole number >= 1, got 0"),
   ],
 )
 def test_what_cannot_be_is_refused(given, message):

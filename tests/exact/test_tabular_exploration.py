@@ -83,13 +83,13 @@ def test_who_knows_has_no_regret():
 def test_bad_input_is_refused():
   for options, message in (
     ({"strategy": "ucb"}, "strategy is one of psrl, epsilon_greedy, soft; got 'ucb'"),
-    ({"episodes": 0}, "at least one episode and one step; got episodes=0"),
+    ({"episodes": 0}, "episodes is a whole number >= 1, got 0"),
     ({"horizon": 0}, "horizon"),
-    ({"horizon": None}, "at least one episode and one step"),
+    ({"horizon": None}, "horizon is a whole number >= 1, got None"),
   ):
     with pytest.raises(ValueError, match=message):
       tabular.explore(CHAIN, jax.random.key(0), **{"episodes": 3, "horizon": 4} | options)
   with pytest.raises(ValueError, match=r"concentration must be above 0; got 0\.0"):
     tabular.belief(2, 2, concentration=0.0)
-  with pytest.raises(ValueError, match="at least one state and one action; got 0 and 2"):
+  with pytest.raises(ValueError, match="states is a whole number >= 1, got 0"):
     tabular.belief(0, 2)

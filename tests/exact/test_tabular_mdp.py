@@ -175,7 +175,7 @@ def test_faulty_horizons_priors_and_policies_are_named():
   uniform = np.log(np.full((2, 2), 0.5))
   soft = partial(tabular.soft_value_iteration, temperature=1.0)
   em = partial(tabular.expectation_maximisation, temperature=1.0)
-  for horizon in (0, -1, 2.0, True):
+  for horizon in (0, -1, 2.5, True):
     for run in (
       soft,
       partial(tabular.message_passing, temperature=1.0),
@@ -183,9 +183,9 @@ def test_faulty_horizons_priors_and_policies_are_named():
       partial(tabular.visitation, log_policy=uniform),
       partial(tabular.policy_evaluation, log_policy=uniform),
     ):
-      with pytest.raises(ValueError, match="horizon must be an integer of at least 1"):
+      with pytest.raises(ValueError, match="horizon is a whole number >= 1"):
         run(m, horizon=horizon)
-  with pytest.raises(ValueError, match="need a horizon"):
+  with pytest.raises(ValueError, match="horizon is a whole number >= 1, got None"):
     tabular.message_passing(m, temperature=1.0, horizon=None)
   for run in (
     soft,
@@ -210,13 +210,13 @@ def test_faulty_horizons_priors_and_policies_are_named():
     tabular.policy_evaluation(m, np.zeros((3, 2, 2)))
   with pytest.raises(ValueError, match="e_step must be"):
     em(m, iterations=2, e_step="two_step")
-  with pytest.raises(ValueError, match="iterations must be"):
+  with pytest.raises(ValueError, match="iterations is a whole number >= 1"):
     em(m, iterations=0)
   for build, message in (
-    (lambda: tabular.random_mdp(jax.random.key(0), 0, 2), "states >= 1"),
-    (lambda: tabular.random_mdp(jax.random.key(0), 2, 2, branching=0), "branching >= 1"),
+    (lambda: tabular.random_mdp(jax.random.key(0), 0, 2), "states is a whole number >= 1"),
+    (lambda: tabular.random_mdp(jax.random.key(0), 2, 2, branching=0), "branching is a whole number >= 1"),
     (lambda: tabular.random_mdp(jax.random.key(0), 2, 2, terminal=2), "terminal < states"),
-    (lambda: tabular.chain(1), "length must be at least 2"),
+    (lambda: tabular.chain(1), "length is a whole number >= 2"),
     (lambda: tabular.gridworld(["SG", "."]), "rows of equal length"),
     (lambda: tabular.gridworld(["SX"]), "made of"),
     (lambda: tabular.gridworld(["..G"]), "needs a start"),

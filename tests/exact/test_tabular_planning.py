@@ -99,9 +99,9 @@ def test_which_weights_are_a_posterior(shape):
   ("change", "message"),
   [
     ({"weight": "both"}, "weight is one of expected, sampled, mixed; got 'both'"),
-    ({"steps": 0}, r"steps must be in \[1, horizon=4\]; got 0"),
-    ({"steps": 5}, r"steps must be in \[1, horizon=4\]; got 5"),
-    ({"horizon": None}, "planning needs a horizon of at least 1; got None"),
+    ({"steps": 0}, "steps is a whole number in .1, 5., got 0"),
+    ({"steps": 5}, "steps is a whole number in .1, 5., got 5"),
+    ({"horizon": None}, "horizon is a whole number >= 1, got None"),
   ],
 )
 def test_bad_arguments(change, message):

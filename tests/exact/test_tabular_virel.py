@@ -353,7 +353,7 @@ def test_em_starts_where_it_is_told(problems):
   [
     ({"operator": "soft"}, "operator is one of .*'optimal', 'boltzmann'.*got 'soft'"),
     ({"m_step": "gradient"}, "m_step is one of .*'evaluation', 'backup', 'optimal'.*got 'gradient'"),
-    ({"iterations": -1}, "iterations must be at least 0, got -1"),
+    ({"iterations": -1}, "iterations is a whole number >= 0, got -1"),
   ],
 )
 def test_bad_arguments(options, message):

@@ -138,7 +138,7 @@ def test_the_memory_it_takes():
 
 
 def test_bad_arguments():
-  with pytest.raises(ValueError, match="at least one row, got capacity=0"):
+  with pytest.raises(ValueError, match="capacity is a whole number >= 1, got 0"):
     ring(0, ROW)
   with pytest.raises(ValueError, match=r"fewer than 2\^30, got capacity=1073741824"):
     ring(2**30, ROW)

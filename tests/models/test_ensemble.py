@@ -217,9 +217,9 @@ def test_bootstrap_counts_are_poisson_and_change_the_loss_alone():
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"members": 0}, "at least one member, got members=0"),
-    ({"elites": 6}, "elites are from 1 to all 5 members, got elites=6"),
-    ({"elites": 0}, "elites are from 1 to all 5 members, got elites=0"),
+    ({"members": 0}, "members is a whole number >= 1, got 0"),
+    ({"elites": 6}, "elites is a whole number in .1, 6., got 6"),
+    ({"elites": 0}, "elites is a whole number in .1, 6., got 0"),
     ({"ends": "sometimes"}, "ends is a function or one of learned, never; got 'sometimes'"),
     ({"log_variance": (1.0, -1.0)}, r"min < max, got \(1.0, -1.0\)"),
     ({"memory": 1.0}, r"memory lies in \[0, 1\), got 1.0"),

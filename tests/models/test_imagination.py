@@ -65,7 +65,7 @@ def test_a_known_model_speaks_in_scaled_observations():
   np.testing.assert_allclose(scaled.next_obs, normalize.apply(moments, plain.next_obs), atol=1e-5)
   np.testing.assert_allclose(scaled.reward, plain.reward, atol=1e-5)
   assert model.draws({}, obs, raw, jax.random.key(0)).next_obs.shape == (2, 5, 4)
-  with pytest.raises(ValueError, match="at least one outcome a row, got draws=0"):
+  with pytest.raises(ValueError, match="draws is a whole number >= 1, got 0"):
     models.known(env.outcome, draws=0)
 
 
@@ -134,8 +134,8 @@ def test_the_length_follows_its_schedule():
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"horizon": 0}, "at least one step, got horizon=0"),
-    ({"horizon": 1.5}, "at least one step, got horizon=1.5"),
+    ({"horizon": 0}, "horizon is a whole number >= 1, got 0"),
+    ({"horizon": 1.5}, "horizon is a whole number >= 1, got 1.5"),
     ({"real_share": 1.5}, r"a share in \[0, 1\], got 1.5"),
   ],
 )

@@ -429,12 +429,12 @@ def test_the_mode_is_a_function_of_the_state_alone(learning):
 @pytest.mark.parametrize(
   ("make", "message"),
   [
-    (lambda: iterative(iterations=0), "at least one iteration and one sample, got iterations=0"),
-    (lambda: iterative(samples=0), "samples=0"),
+    (lambda: iterative(iterations=0), "iterations is a whole number >= 1, got 0"),
+    (lambda: iterative(samples=0), "samples is a whole number >= 1, got 0"),
     (lambda: iterative(gradient_norm="batch"), r"\['layer', 'rms'\], got 'batch'"),
     (lambda: iterative(start=np.zeros(3, np.float32)), r"shape \(4,\), got \(3,\)"),
     (lambda: iterative(head=policies.categorical(4)), "this head's are discrete"),
-    (lambda: posteriors.gradient(HEAD, steps=0), "steps=0"),
+    (lambda: posteriors.gradient(HEAD, steps=0), "steps is a whole number >= 1, got 0"),
     (lambda: posteriors.gradient(HEAD, through=True), "there is none"),
     (lambda: posteriors.gradient(HEAD, optimizer=optax.sgd(1.0)), "both network and optimizer"),
     (
@@ -443,10 +443,13 @@ def test_the_mode_is_a_function_of_the_state_alone(learning):
       ),
       "not by both",
     ),
-    (lambda: posteriors.cem(HEAD, elites=101), "elites=101, population=100"),
+    (lambda: posteriors.cem(HEAD, elites=101), "elites is a whole number in .1, 101., got 101"),
     (lambda: posteriors.cem(HEAD, over="states"), "'actions' or 'parameters', got 'states'"),
     (lambda: posteriors.cem(HEAD, spread=0.0), "spread=0.0"),
-    (lambda: diagnostics.amortisation_gap(None, HEAD, {}, OBS, jax.random.key(0), restarts=0), "restarts=0"),
+    (
+      lambda: diagnostics.amortisation_gap(None, HEAD, {}, OBS, jax.random.key(0), restarts=0),
+      "restarts is a whole number",
+    ),
   ],
 )
 def test_bad_arguments(make, message):

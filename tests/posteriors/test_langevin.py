@@ -134,7 +134,7 @@ def test_the_carried_step_adapts():
 
 
 def test_what_cannot_be_is_refused():
-  with pytest.raises(ValueError, match="at least once in each state, got steps=0"):
+  with pytest.raises(ValueError, match="steps is a whole number >= 1, got 0"):
     design(steps=0)
   with pytest.raises(ValueError, match=r"step_size must be above 0, got 0\.0"):
     design(step_size=0.0)

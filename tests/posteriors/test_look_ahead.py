@@ -122,7 +122,7 @@ def test_the_gradient_sees_what_leads_to_an_end():
 
 def test_bad_arguments():
   for wrong in (-1, 1.5, True):
-    with pytest.raises(ValueError, match="look_ahead is a number of steps, 0 for none"):
+    with pytest.raises(ValueError, match="look_ahead is a whole number >= 0"):
       design(wrong)
   made = design(2, model=False)
   step = made.posterior.step(made)

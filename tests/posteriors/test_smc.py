@@ -293,9 +293,9 @@ def test_the_mode_is_where_weight_times_proposal_is_highest(exact):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"particles": 0}, "particles is a number of at least 1"),
-    ({"horizon": 0}, "horizon is a number of at least 1"),
-    ({"value_samples": 0}, "value_samples is a number of at least 1"),
+    ({"particles": 0}, "particles is a whole number >= 1"),
+    ({"horizon": 0}, "horizon is a whole number >= 1"),
+    ({"value_samples": 0}, "value_samples is a whole number >= 1"),
     ({"target": "greedy"}, "target is one of variational, optimistic; got 'greedy'"),
     ({"resample_below": 1.5}, r"share of the particles in \[0, 1\], got 1.5"),
   ],

@@ -226,5 +226,5 @@ def test_bad_arguments():
   for count in (2, 5):
     with pytest.raises(ValueError, match=f"two equal sets of at least two, got particles={count}"):
       make(particles=count)
-  with pytest.raises(ValueError, match="value_samples is at least one action a state, got 0"):
+  with pytest.raises(ValueError, match="value_samples is a whole number >= 1, got 0"):
     make(value_samples=0)

@@ -131,7 +131,7 @@ def test_what_is_no_film(tmp_path):
   with pytest.raises(ValueError, match="exists already"):
     film.check(tmp_path / "x.gif")
   assert film.check(tmp_path / "x.gif", overwrite=True).read_bytes() == b"mine"
-  with pytest.raises(ValueError, match="at least 16 pixels wide, got 3"):
+  with pytest.raises(ValueError, match=r"width is a whole number in \[16, 4097\), got 3"):
     film.check(tmp_path / "y.gif", width=3)
   with pytest.raises(ValueError, match=r"lie in \(0, 60\], got 90"):
     film.check(tmp_path / "y.gif", fps=90.0)

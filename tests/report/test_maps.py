@@ -48,7 +48,7 @@ def test_a_plane_is_the_right_way_up():
     (lambda: maps.grid(np.zeros(5), LAYOUT, "map.pdf"), "FILE.png or FILE.svg"),
     (lambda: maps.plane(lambda at: at[:, 0], [0, 0], [1, 0]), "between two corners"),
     (lambda: maps.plane(lambda at: at, [0, 0], [1, 1]), "one number a point, \\[4096\\]; got shape \\[4096, 2\\]"),
-    (lambda: maps.plane(lambda at: at[:, 0], [0, 0], [1, 1], resolution=1), "at least two points"),
+    (lambda: maps.plane(lambda at: at[:, 0], [0, 0], [1, 1], resolution=1), "resolution is a whole number >= 2, got 1"),
     (lambda: maps.plane(lambda at: at[:, 0], [0, 0], [1, 1], move=lambda at: at[:, 0]), "two numbers a point"),
     (lambda: maps.plane(lambda at: at[:, 0], [0, 0], [1, 1], "map.gif"), "FILE.png or FILE.svg"),
   ],

@@ -155,7 +155,7 @@ def test_the_text_curve_of_little_or_nothing():
   assert len(flat) == 6
   assert flat[3] == "3 ┤" + "▁" * 60
   assert "3" not in flat[1]
-  with pytest.raises(ValueError, match="width is at least 10"):
+  with pytest.raises(ValueError, match="width is a whole number >= 10"):
     plots.text_curve([], width=3)
 
 

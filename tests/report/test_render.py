@@ -249,6 +249,6 @@ def test_what_cannot_be_rendered(tmp_path):
     render.page(toys.LinearQuadratic(), [1], tmp_path / "x.html")
   with pytest.raises(ValueError, match="no states"):
     render.page(Pendulum(), [], tmp_path / "x.html")
-  with pytest.raises(ValueError, match="at least 1, got 0 and 1"):
+  with pytest.raises(ValueError, match="episode_length is a whole number >= 1, got 0"):
     render.episode(Pendulum(), _push, jax.random.key(0), 0)
   assert not list(tmp_path.iterdir())

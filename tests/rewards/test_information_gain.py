@@ -127,7 +127,7 @@ def test_the_divergence_of_normals_is_numeric():
   ("options", "message"),
   [
     ({"form": "first"}, "form is one of second_order, natural; got 'first'"),
-    ({"samples": 0}, "at least one network drawn from the belief, got samples=0"),
+    ({"samples": 0}, "samples is a whole number >= 1, got 0"),
     ({"noise_std": 0.0}, r"noise_std must be above 0, got 0\.0"),
     ({"memory": 1.0}, r"memory lies in \[0, 1\), got 1\.0"),
   ],

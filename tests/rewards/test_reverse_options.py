@@ -177,7 +177,7 @@ def test_what_it_pays():
 def test_bad_arguments():
   with pytest.raises(ValueError, match="direction is one of backward, forward; got 'sideways'"):
     reverse("sideways")
-  with pytest.raises(ValueError, match="window must be at least 0, got -1"):
+  with pytest.raises(ValueError, match="window is a whole number >= 0, got -1"):
     reverse(window=-1, network=networks.mlp(1, 2))
   made = reverse()
   rows = rollout(*(np.zeros((n, 1), int) for n in (T + 1, T, T)))

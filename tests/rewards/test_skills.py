@@ -68,5 +68,5 @@ def test_an_episode_keeps_its_skill_and_the_environment_does_not_see_it():
 def test_without_skills_it_is_refused():
   with pytest.raises(ValueError, match=r"at least two of them; the environment's context is 0"):
     diayn.make(Spec(4, 2), diayn.Config(hidden=(8,)))
-  with pytest.raises(ValueError, match="skills are at least two, got skills=1"):
+  with pytest.raises(ValueError, match="skills is a whole number >= 2, got 1"):
     envs.with_skill(toys.PointMass(), 1)

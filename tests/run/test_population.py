@@ -142,6 +142,17 @@ def test_one_that_diverges_leaves_the_others(tmp_path):
   assert [member.diverged for member in again.members] == [False, True]
 
 
+def test_where_all_diverge_it_ends_there(tmp_path, capsys):
+  out = tmp_path / "lost"
+  few = {**FEW, "num_timesteps": 2_000}
+  found = varl.population("sac", "point_mass", seeds=2, grid={"learning_rate": [1e30]}, out=out, **few)
+  assert found.finished
+  assert all(member.diverged for member in found.members)
+  assert {records.read(member.out)[-1]["env_steps"] for member in found.members} <= {100, 200}
+  assert cli.main(["resume", str(out)]) == 1
+  assert "all 2 members turned non-finite" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
@@ -155,10 +166,10 @@ def test_one_that_diverges_leaves_the_others(tmp_path):
     ({"draws": 3}, "random search needs ranges and how many draws"),
     ({"ranges": {"gamma": (0.99, 0.9)}, "draws": 2}, "the lower one first"),
     ({"ranges": {"gamma": (0.8, 0.9)}, "grid": {"gamma": [0.5]}, "draws": 2}, "gamma: in the grid and among"),
-    ({"seeds": 0}, "seeds are a count of at least 1"),
+    ({"seeds": 0}, "seeds is a whole number >= 1, got 0"),
     ({"seeds": [1, 1]}, "seeds are different"),
     ({"seeds": [-1]}, "seed is a whole number"),
-    ({"chunk": 0}, "at least one member"),
+    ({"chunk": 0}, "chunk is a whole number >= 1, got 0"),
     ({"num_devices": 2}, "members are mapped over the devices"),
   ],
 )

@@ -114,15 +114,15 @@ def test_the_commands(mass, grid, tmp_path, capsys):
   ("command", "said"),
   [
     (["map", "RUN", "--out", "x.gif"], "x.gif"),
-    (["map", "RUN", "--out", "x.png", "--entries", "0,4"], "two different entries of 0 to 3 vary; got [0, 4]"),
+    (["map", "RUN", "--out", "x.png", "--entries", "0,4"], "an entry is a whole number in [0, 4), got 4"),
     (["map", "RUN", "--out", "x.png", "--entries", "1"], "2 numbers with commas between; got '1'"),
     (["map", "RUN", "--out", "x.png", "--at", "1,2"], "an observation of 4 finite numbers; got 2"),
     (["map", "RUN", "--out", "x.png", "--low", "2,2", "--high", "1,3"], "the first below the second"),
-    (["map", "RUN", "--out", "x.png", "--resolution", "1"], "at least two points along each side"),
+    (["map", "RUN", "--out", "x.png", "--resolution", "1"], "resolution is a whole number >= 2, got 1"),
     (["map", "nowhere", "--out", "x.png"], "nowhere is no run"),
     (["render", "RUN", "--out", "x.html"], "a page is of a Brax environment"),
     (["render", "RUN", "--out", "x.png"], "FILE.gif or FILE.mp4, got"),
-    (["render", "RUN", "--out", "x.gif", "--fps", "100"], "pictures a second lie in (0, 60], got 100"),
+    (["render", "RUN", "--out", "x.gif", "--fps", "100"], "fps, pictures a second, lies in (0, 60], got 100.0"),
   ],
 )
 def test_what_is_refused(command, said, mass, tmp_path, capsys, monkeypatch):

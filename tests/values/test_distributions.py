@@ -134,7 +134,7 @@ def test_a_cautious_policy_leaves_the_gamble():
   ("build", "message"),
   [
     (lambda: values.categorical(1.0, 1.0), r"low < high, got 1\.0 and 1\.0"),
-    (lambda: values.quantile(1), "at least two atoms, got 1"),
+    (lambda: values.quantile(1), "count is a whole number >= 2, got 1"),
     (lambda: values.quantile(5, risk=0.0), r"risk lies in \(0, 1\], got 0\.0"),
     (lambda: values.quantile(5, kappa=-1.0), "kappa must be at least 0"),
     (lambda: sac.Config(critic="c51"), r"critic is one of \['scalar', .*got 'c51'"),

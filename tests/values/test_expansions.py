@@ -122,7 +122,7 @@ def test_real_ends_count_as_without_an_expansion():
 
 def test_bad_arguments():
   for wrong in (0, 1.5, True):
-    with pytest.raises(ValueError, match="a target is expanded over at least one step"):
+    with pytest.raises(ValueError, match="horizon is a whole number >= 1"):
       values.mve(wrong)
   with pytest.raises(ValueError, match="needs a model"):
     target(design(values.mve(1))._replace(model=None))

@@ -110,6 +110,17 @@ def _status(done: Any) -> int:
   return 0 if done.finished else STATUS.get(done.stopped, 130)
 
 
+def _population_status(done: Any) -> int:
+  """As `_status`; raises Diverged where nothing was learned by any member."""
+  if all(member.diverged for member in done.members):
+    from varl.run.safeguards import Diverged
+
+    raise Diverged(
+      f"all {len(done.members)} members turned non-finite; metrics and checkpoints before are in {done.out}"
+    )
+  return _status(done)
+
+
 def _asked(tokens: list[str], verb: str) -> tuple[Any, argparse.Namespace, argparse.Namespace, dict[str, Any]] | None:
   """The algorithm, the flags of the command, all flags, and the fields among them; None where help was shown."""
   sweep = verb == "sweep"
@@ -176,7 +187,7 @@ def sweep(tokens: list[str]) -> int:
     )
   finally:
     report.close()
-  return 0 if done.finished else 130
+  return _population_status(done)
 
 
 def _numbers(flag: str, given: list[str]) -> dict[str, Any]:
@@ -316,4 +327,4 @@ def resume(tokens: list[str]) -> int:
       )
   finally:
     report.close()
-  return _status(done)
+  return _population_status(done) if several else _status(done)

@@ -1,11 +1,11 @@
 """What an environment is: Brax's interface, and what varl reads of it beside."""
 
-import operator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from flax import struct
 
+from varl import checks
 from varl.envs import foreign
 from varl.types import Array
 
@@ -93,7 +93,7 @@ class Wrapper:
   def __init__(self, env: Any, observation_size: int | None = None):
     foreign.single(env)
     self.env = env
-    own = positive(env.observation_size, "observation_size") if observation_size is None else observation_size
+    own = checks.whole("observation_size", env.observation_size) if observation_size is None else observation_size
     self.observation_size, self.context, self.privileged = own, context(env, own), privileged(env, own)
     self.action_size, self.discrete = action_size(env), is_discrete(env)
     self.action_bounds: Any = getattr(env, "action_bounds", DEFAULT_BOUNDS)
@@ -142,7 +142,7 @@ def action_size(env: Environment) -> int:
   Raises:
     ValueError: it is no positive integer.
   """
-  return positive(env.action_size, "action_size")
+  return checks.whole("action_size", env.action_size)
 
 
 def action_bounds(env: Environment) -> Bounds | None:
@@ -187,10 +187,7 @@ def context(env: Environment, observation_size: int) -> int:
   Raises:
     ValueError: it is no whole number below the observation's size.
   """
-  size = getattr(env, "context", 0)
-  if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < observation_size:
-    raise ValueError(f"context is a whole number of entries, at least 0 and not all of them; got {size!r}")
-  return size
+  return checks.whole("context", getattr(env, "context", 0), least=0, below=observation_size)
 
 
 def privileged(env: Environment, observation_size: int) -> int:
@@ -203,13 +200,8 @@ def privileged(env: Environment, observation_size: int) -> int:
   Raises:
     ValueError: it is no whole number, or leaves a policy nothing to see.
   """
-  size = getattr(env, "privileged", 0)
   rest = observation_size - context(env, observation_size)
-  if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < rest:
-    raise ValueError(
-      f"privileged is a whole number of entries, at least 0 and below the {rest} there are; got {size!r}"
-    )
-  return size
+  return checks.whole("privileged", getattr(env, "privileged", 0), least=0, below=rest)
 
 
 def time_limit(env: Environment) -> int | None:
@@ -219,24 +211,9 @@ def time_limit(env: Environment) -> int | None:
     ValueError: it is no positive integer.
   """
   limit = getattr(env, "time_limit", None)
-  return None if limit is None else positive(limit, "time_limit")
+  return None if limit is None else checks.whole("time_limit", limit)
 
 
 def episode_length(env: Environment, given: int | None = None) -> int:
   """The time limit to use: the one given (None or 0: none is), else the environment's own, else `DEFAULT_LENGTH`."""
   return given or time_limit(env) or DEFAULT_LENGTH
-
-
-def positive(value: Any, name: str) -> int:
-  """`value` as a positive Python int.
-
-  Raises:
-    ValueError: it is none.
-  """
-  try:
-    number = 0 if isinstance(value, bool) else operator.index(value)
-  except TypeError as error:
-    raise ValueError(f"{name} must be a positive integer; got {value!r}") from error
-  if number < 1:
-    raise ValueError(f"{name} must be a positive integer; got {value!r}")
-  return number

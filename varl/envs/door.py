@@ -3,6 +3,7 @@
 import time
 from typing import Any, NamedTuple
 
+from varl import checks
 from varl.envs import registry, trace, trial
 from varl.envs.contract import BROKEN, KEPT, Book, Finding, Stopped, raise_broken
 
@@ -67,7 +68,8 @@ def check(
   Raises:
     ValueError: a name that nothing can be made of.
   """
-  started = time.perf_counter()
+  started, num_envs, seed = time.perf_counter(), checks.whole("num_envs", num_envs), checks.seed(seed)
+  checks.arguments(least={"seconds": seconds})
   made = registry.build(env, backend)
   book = Book(type(made).__name__)
   try:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.envs import base, foreign
 from varl.envs.base import Environment, State, Wrapper
 from varl.types import Array, Spec
@@ -64,8 +65,7 @@ class ChosenSkills(Wrapper):
 
   def __init__(self, env: Environment, policy: Any, steps: int = 10):
     spec = _spec(env, policy)
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-      raise ValueError(f"a skill acts for at least one step, got steps={steps!r}")
+    steps = checks.whole("steps", steps)
     if spec.context < 2:
       raise ValueError(f"the policy has no skills to choose from: its observations end with {spec.context} of context")
     _same(env, policy, observed=spec.observation_size - spec.context)
@@ -120,7 +120,7 @@ def _same(env: Environment, policy: Any, *, observed: int) -> None:
   spec = policy.agent.spec
   if jax.tree.leaves(policy.agent.carry(1)):
     raise ValueError("a frozen policy acts from the observation alone; this one has a memory")
-  found = base.positive(env.observation_size, "observation_size"), base.action_size(env), base.is_discrete(env)
+  found = checks.whole("observation_size", env.observation_size), base.action_size(env), base.is_discrete(env)
   wanted = observed, spec.action_size, spec.discrete
   if found != wanted:
     names = "observations [{}], {} actions, discrete: {}"

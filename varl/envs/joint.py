@@ -6,7 +6,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from varl.envs import base, foreign
+from varl import checks
+from varl.envs import foreign
 from varl.envs.base import Environment, Wrapper
 from varl.types import Array
 
@@ -22,7 +23,7 @@ def combined(counts: Sequence[int]) -> int:
   """
   if isinstance(counts, str) or not isinstance(counts, Iterable):
     raise ValueError(f"counts of actions are a list of whole numbers; got {counts!r}")
-  counts = [base.positive(count, "each count of actions") for count in counts]
+  counts = [checks.whole("each count of actions", count) for count in counts]
   total = math.prod(counts)
   if not counts or total > MOST:
     raise ValueError(

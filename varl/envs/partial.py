@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.envs import base, foreign
 from varl.envs.base import Environment, State, Wrapper
 from varl.envs.registry import make
@@ -26,7 +27,7 @@ class Partial(Wrapper):
 
   def __init__(self, env: Environment, keep: Sequence[int]):
     foreign.single(env)
-    size = base.positive(env.observation_size, "observation_size")
+    size = checks.whole("observation_size", env.observation_size)
     if isinstance(keep, str) or not isinstance(keep, Iterable):
       raise ValueError(f"a part of an observation is a list of its entries, 0 to {size - 1}; got {keep!r}")
     keep = [int(entry) for entry in keep]

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.envs import foreign
 from varl.envs.base import Environment, State, Wrapper
 from varl.types import Array
@@ -36,8 +37,7 @@ class Randomized(Wrapper):
 
   def __init__(self, env: Environment, randomize: Callable[[Any, Array], Any], variations: int = 256, seed: int = 0):
     foreign.single(env)
-    if isinstance(variations, bool) or not isinstance(variations, int) or variations < 2:
-      raise ValueError(f"variations are at least two, got variations={variations!r}")
+    variations, seed = checks.whole("variations", variations, least=2), checks.seed(seed)
     self.system = next((name for name in _SYSTEMS if name in vars(env)), "")
     if not self.system:
       raise ValueError(

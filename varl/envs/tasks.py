@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.envs import base, foreign, toys
 from varl.envs.base import Environment, State, Wrapper
 from varl.envs.tabular import gridworld
@@ -44,7 +45,7 @@ class Tasks(Wrapper):
       if jax.tree.map(_described, state) != jax.tree.map(_described, states[0]):
         raise ValueError(f"the states of task 0 and task {number} hold different things, so that no step serves both")
     first, self.envs, self.tasks = envs[0], envs, len(envs)
-    own = base.positive(first.observation_size, "observation_size")
+    own = checks.whole("observation_size", first.observation_size)
     if base.privileged(first, own) and base.context(first, own):
       raise ValueError("the tasks' own context would lie between what is privileged and the task's number")
     super().__init__(first, own + self.tasks)
@@ -123,9 +124,7 @@ def with_skill(env: Environment, skills: int) -> Skills:
   Raises:
     ValueError: fewer than two skills, or no whole number of them.
   """
-  if isinstance(skills, bool) or not isinstance(skills, int) or skills < 2:
-    raise ValueError(f"skills are at least two, got skills={skills!r}")
-  return Skills([env] * skills)
+  return Skills([env] * checks.whole("skills", skills, least=2))
 
 
 def point_mass_skills(skills: int = 8) -> Skills:
@@ -145,7 +144,7 @@ def gridworlds(size: int = 5) -> Tasks:
   Raises:
     ValueError: a size below 3, or an even one, which has no middle.
   """
-  if isinstance(size, bool) or not isinstance(size, int) or size < 3 or size % 2 == 0:
+  if checks.whole("size", size, least=3) % 2 == 0:
     raise ValueError(f"size is an odd number of cells, at least 3; got {size!r}")
   found = []
   for row, column in ((0, 0), (0, size - 1), (size - 1, 0), (size - 1, size - 1)):
@@ -158,8 +157,8 @@ def gridworlds(size: int = 5) -> Tasks:
 def _shape(env: Any) -> dict[str, Any]:
   bounds = base.action_bounds(env)
   return {
-    "observation": base.positive(env.observation_size, "observation_size"),
-    "privileged entries": base.privileged(env, base.positive(env.observation_size, "observation_size")),
+    "observation": checks.whole("observation_size", env.observation_size),
+    "privileged entries": base.privileged(env, checks.whole("observation_size", env.observation_size)),
     "actions": base.action_size(env),
     "kind of actions": "discrete" if base.is_discrete(env) else "continuous",
     "action bounds": None if bounds is None else tuple(side.tolist() for side in bounds),

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varl import checks
 from varl.envs.base import State
 from varl.exact import linear_quadratic
 from varl.exact.linear_quadratic.problem import concrete
@@ -182,9 +183,7 @@ class Chain:
   dt = 0.25
 
   def __init__(self, length: int = 6):
-    if length < 2:
-      raise ValueError(f"length must be at least 2; got {length}")
-    self.observation_size = length
+    self.observation_size = checks.whole("length", length, least=2)
 
   def reset(self, rng: Array) -> State:
     """The first cell; the key is not needed."""

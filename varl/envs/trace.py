@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from varl import checks
 from varl.envs import base, flow, foreign, keys
 from varl.envs.contract import Book, Stopped, raise_broken
 from varl.types import Array, Spec
@@ -230,7 +231,7 @@ def _look_at_observation(env: Any, obs: Any, book: Book) -> None:
   elif not jnp.issubdtype(obs.dtype, jnp.floating):
     book.note("observation", f"observations of {who} are {obs.dtype}; agents get them as float32")
   if declared is not None:
-    size = book.attempt("observation", lambda: base.positive(declared, "observation_size"))
+    size = book.attempt("observation", lambda: checks.whole("observation_size", declared))
     if size is not None and size != shape[0]:
       text = f"observation_size of {who} is {size}, but reset returns observations of length {shape[0]}"
       book.broken("observation", text)

@@ -129,15 +129,9 @@ def vectorize(
     ValueError: `env` is no environment, its noise would be repeated by this kind of reset, or an argument is out of its
       range.
   """
-  counts = {
-    "num_envs": num_envs,
-    "episode_length": episode_length,
-    "action_repeat": action_repeat,
-    "pool_size": pool_size,
-  }
-  for name, value in counts.items():
-    if value is not None or name in ("num_envs", "action_repeat"):
-      base.positive(value, name)
+  num_envs, action_repeat = checks.whole("num_envs", num_envs), checks.whole("action_repeat", action_repeat)
+  episode_length = None if episode_length is None else checks.whole("episode_length", episode_length)
+  pool_size = None if pool_size is None else checks.whole("pool_size", pool_size)
   if reset not in RESETS:
     raise ValueError(f"reset must be one of {', '.join(RESETS)}; got {reset!r}")
   if pool_size is not None and reset != "pool":

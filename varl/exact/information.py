@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.exact.tabular.mdp import MDP, dense
 from varl.types import Array
 
@@ -85,7 +86,7 @@ def channel_capacity(channel: Any, *, tolerance: float | None = None, max_iterat
         f"{float(channel.min()):.6g} and sums from {float(total.min()):.6g} to {float(total.max()):.6g}"
       )
   least = 1e-10 if channel.dtype == jnp.float64 else 1e-6
-  return _capacity(channel, least if tolerance is None else tolerance, max_iterations)
+  return _capacity(channel, least if tolerance is None else tolerance, checks.whole("max_iterations", max_iterations))
 
 
 def empowerment(m: MDP, *, steps: int = 1, tolerance: float | None = None) -> Capacity:
@@ -110,8 +111,7 @@ def empowerment(m: MDP, *, steps: int = 1, tolerance: float | None = None) -> Ca
   Reference: Klyubin, Polani, Nehaniv 2005, "Empowerment: a universal agent-centric measure of control"; Mohamed and
     Rezende 2015, 1509.08731, who learn a bound on it.
   """
-  if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-    raise ValueError(f"empowerment is of at least one step; got steps={steps!r}")
+  steps = checks.whole("steps", steps)
   states, actions = m.reward.shape
   size = states * actions**steps * states
   if size > LARGEST:

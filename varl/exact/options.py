@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from varl import checks
 from varl.exact.tabular.mdp import MDP, dense
 
 LARGEST = 2_000_000
@@ -105,8 +106,8 @@ def option_bound(
     raise ValueError("the probability of going on lies in [0, 1]")
   if direction not in ("forward", "backward"):
     raise ValueError(f"direction is forward or backward; got {direction!r}")
-  if horizon < 1 or (window is not None and window < 0):
-    raise ValueError(f"a horizon is at least 1 and a window at least 0; got horizon={horizon}, window={window}")
+  horizon = checks.whole("horizon", horizon)
+  window = None if window is None else checks.whole("window", window, least=0)
   size = states * (actions * states * count) ** horizon
   if size > LARGEST:
     raise ValueError(f"{size:,} trajectories with their options are more than {LARGEST:,}; a shorter horizon")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.exact import tabular
 from varl.types import Array
 
@@ -260,8 +261,7 @@ def expectation_maximisation(
     raise ValueError(f"operator is one of {list(_OPERATORS)}, got {operator!r}")
   if m_step not in _M_STEPS:
     raise ValueError(f"m_step is one of {list(_M_STEPS)}, got {m_step!r}")
-  if iterations < 0:
-    raise ValueError(f"iterations must be at least 0, got {iterations}")
+  iterations = checks.whole("iterations", iterations, least=0)
   temperature = residual if operator == "optimal" else boltzmann_residual
 
   def iterate(q: Array, _: None) -> tuple[Array, EM]:

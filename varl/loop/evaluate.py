@@ -46,9 +46,10 @@ def evaluator(
     tasks, and `eval/task_<k>_reward` is each one's own.
 
   Raises:
-    ValueError: no environment, or no agent.
+    ValueError: no environment, no agent, or a count below 1.
   """
   checks.instance(agent, Agent, AN_AGENT)
+  episodes, action_repeat = checks.whole("episodes", episodes), checks.whole("action_repeat", action_repeat)
   if isinstance(env, Tasks):
     tasks = env.tasks
     each = -(-episodes // tasks)
@@ -130,6 +131,7 @@ def collect(
     ValueError: an episode turned non-finite.
   """
   checks.key(key)
+  episodes, action_repeat = checks.whole("episodes", episodes), checks.whole("action_repeat", action_repeat)
   batch = vectorize(env, episodes, episode_length=episode_length, action_repeat=action_repeat, reset="cached")
   choose = agent.act if stochastic else agent.mode
   bounded = agent.spec.bounded and not agent.spec.discrete

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varl import checks
 from varl.types import Array, ArrayTree, Key
 
 
@@ -58,8 +59,7 @@ def ring(capacity: int, example: ArrayTree) -> Replay:
   Raises:
     ValueError: capacity below 1; at `add`, more rows than the capacity.
   """
-  if capacity < 1:
-    raise ValueError(f"a replay buffer holds at least one row, got capacity={capacity}")
+  capacity = checks.whole("capacity", capacity)
   if capacity >= 2**30:
     raise ValueError(f"a replay buffer indexes rows with 32 bits and holds fewer than 2^30, got capacity={capacity}")
   rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((capacity, *jnp.shape(x)), jnp.result_type(x)), example)

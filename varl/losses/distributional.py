@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.types import Array
 
 
@@ -73,7 +74,7 @@ def padded_support(
   """
   if isinstance(low, int | float) and isinstance(high, int | float) and not low < high:
     raise ValueError(f"a support has low < high, got {low} and {high}")
-  pad = reach * width_in_std
+  bins, pad = checks.whole("bins", bins), reach * width_in_std
   if bins - 1 <= 2 * pad:
     raise ValueError(f"{bins} bins leave none between paddings of {pad:g} bins on each side; more than {2 * pad + 1:g}")
   width = (high - low) / (bins - 1 - 2 * pad)

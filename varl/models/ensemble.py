@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from varl import losses, normalize, policies
+from varl import checks, losses, normalize, policies
 from varl.networks import Network, state_action
 from varl.normalize import NORMALIZER
 from varl.step import descend
@@ -101,10 +101,8 @@ def ensemble(
   Reference: Chua et al. 2018, 1805.12114, section 4 and appendix A.1 (bounds); Janner et al. 2019, 1906.08253, appendix
     B (elites). Each member's bootstrap is the online one: Poisson counts, drawn once a row (Oza & Russell 2001).
   """
-  if members < 1:
-    raise ValueError(f"an ensemble has at least one member, got members={members}")
-  if elites is not None and not 1 <= elites <= members:
-    raise ValueError(f"elites are from 1 to all {members} members, got elites={elites}")
+  members = checks.whole("members", members)
+  elites = None if elites is None else checks.whole("elites", elites, below=members + 1)
   if not callable(ends) and ends not in ENDS:
     raise ValueError(f"ends is a function or one of {', '.join(ENDS)}; got {ends!r}")
   low, high = log_variance

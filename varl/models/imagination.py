@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.step import IMAGINED, SIDE
 from varl.types import Array, Batch, Design, Key, Metrics, Model, Params, Transition
 
@@ -44,8 +45,7 @@ def imagined(
   Raises:
     ValueError: a horizon below 1, or a share outside [0, 1].
   """
-  if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
-    raise ValueError(f"an imagined rollout has at least one step, got horizon={horizon!r}")
+  horizon = checks.whole("horizon", horizon)
   if isinstance(real_share, int | float) and not 0.0 <= real_share <= 1.0:
     raise ValueError(f"real_share is a share in [0, 1], got {real_share}")
 

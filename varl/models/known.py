@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 
-from varl import normalize
+from varl import checks, normalize
 from varl.normalize import NORMALIZER
 from varl.types import Array, Key, Model, Observation, Outcome, Params
 
@@ -30,8 +30,7 @@ def known(outcome: OutcomeFn, *, execute: Callable[[Array], Array] = lambda acti
   Raises:
     ValueError: fewer than one draw.
   """
-  if draws < 1:
-    raise ValueError(f"a known model draws at least one outcome a row, got draws={draws}")
+  draws = checks.whole("draws", draws)
 
   def sample(params: Params, obs: Observation, action: Array, key: Key, member: Array | None = None) -> Outcome:
     del member

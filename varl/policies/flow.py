@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varl import checks
 from varl.policies.heads import Head, Part, tanh_log_det
 from varl.types import Array, Key
 
@@ -51,9 +52,8 @@ def flow(
   Reference: Dinh, Sohl-Dickstein, Bengio 2016, 1605.08803, Eq. 7-8; as policies: Haarnoja et al. 2018, 1804.02808,
     section 4.1.
   """
-  for name, size in (("action_size", action_size), ("layers", layers), ("hidden", hidden)):
-    if size < 1:
-      raise ValueError(f"flow needs {name} of at least 1, got {size}")
+  action_size = checks.whole("action_size", action_size)
+  layers, hidden = checks.whole("layers", layers), checks.whole("hidden", hidden)
   for name, number in (("init_std", init_std), ("largest", largest)):
     if isinstance(number, int | float) and not 0.0 < number < math.inf:
       raise ValueError(f"flow needs a finite {name} above 0, got {number}")

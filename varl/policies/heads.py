@@ -13,6 +13,7 @@ import distrax
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.types import Array, Key
 
 
@@ -88,7 +89,8 @@ def gaussian(action_size: int, *, init_std: float | Array = 1.0, min_std: float 
   Raises:
     ValueError: sizes or deviations out of range.
   """
-  to_normal = _normal_head("gaussian", action_size, init_std, min_std)
+  action_size = checks.whole("action_size", action_size)
+  to_normal = _normal_head("gaussian", init_std, min_std)
   noise = _normal_noise(action_size)
 
   def transform(outputs: Array, noise: Array) -> tuple[Array, Array]:
@@ -128,7 +130,8 @@ def tanh_gaussian(action_size: int, *, init_std: float | Array = 1.0, min_std: f
   Reference: Haarnoja et al. 2018, 1812.05905, appendix C, Eq. 26; the form of the log-determinant keeps every term
     finite.
   """
-  to_normal = _normal_head("tanh_gaussian", action_size, init_std, min_std)
+  action_size = checks.whole("action_size", action_size)
+  to_normal = _normal_head("tanh_gaussian", init_std, min_std)
   noise = _normal_noise(action_size)
 
   def transform(outputs: Array, noise: Array) -> tuple[Array, Array]:
@@ -170,7 +173,8 @@ def full_gaussian(action_size: int, *, init_std: float | Array = 1.0, min_std: f
   Raises:
     ValueError: sizes or deviations out of range.
   """
-  shift = _checked_shift("full_gaussian", action_size, init_std, min_std)
+  action_size = checks.whole("action_size", action_size)
+  shift = _checked_shift("full_gaussian", init_std, min_std)
   below = jnp.tril_indices(action_size, -1)
   noise = _normal_noise(action_size)
 
@@ -243,8 +247,7 @@ def categorical(actions: int) -> Head:
   Raises:
     ValueError: fewer than one action.
   """
-  if actions < 1:
-    raise ValueError(f"a categorical policy needs at least one action, got {actions}")
+  actions = checks.whole("actions", actions)
 
   def distribution(outputs: Array) -> distrax.Distribution:
     return distrax.Categorical(logits=outputs)
@@ -365,10 +368,8 @@ def _sampler(
   return lambda outputs, key, n: transform(outputs, noise(key, n, outputs.shape[:-1]))
 
 
-def _normal_head(
-  name: str, action_size: int, init_std: float | Array, min_std: float
-) -> Callable[[Array], distrax.Distribution]:
-  shift = _checked_shift(name, action_size, init_std, min_std)
+def _normal_head(name: str, init_std: float | Array, min_std: float) -> Callable[[Array], distrax.Distribution]:
+  shift = _checked_shift(name, init_std, min_std)
 
   def distribution(outputs: Array) -> distrax.Distribution:
     loc, rho = jnp.split(outputs, 2, axis=-1)
@@ -377,10 +378,8 @@ def _normal_head(
   return distribution
 
 
-def _checked_shift(name: str, action_size: int, init_std: float | Array, min_std: float) -> float | Array:
+def _checked_shift(name: str, init_std: float | Array, min_std: float) -> float | Array:
   """c, with which min_std + softplus(0 + c) = init_std; a traced one passes unchecked."""
-  if action_size < 1:
-    raise ValueError(f"{name} needs at least one action dimension, got {action_size}")
   if isinstance(init_std, jax.Array):
     return init_std - min_std + jnp.log(-jnp.expm1(min_std - init_std))
   if not 0.0 <= min_std < init_std < math.inf:

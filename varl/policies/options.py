@@ -55,8 +55,7 @@ def choice(network: Any, count: int, *, continuation: float | Array = 0.0, group
     ValueError: fewer than one option, or a concrete continuation outside [0, 1].
   """
   checks.arguments(least={"continuation": continuation})
-  if count < 1:
-    raise ValueError(f"a policy over options has at least one, got {count}")
+  count = checks.whole("count", count)
   if isinstance(continuation, int | float) and continuation > 1:
     raise ValueError(f"continuation is a probability, got {continuation}")
 

@@ -6,8 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from varl import losses, policies
-from varl.checks import reachable
+from varl import checks, losses, policies
 from varl.policies import Head
 from varl.step import POSTERIOR_STREAM
 from varl.types import Array, Batch, Carry, Design, Extras, Key, Observation, Params, Particles, Posterior
@@ -71,8 +70,7 @@ def ranked(*, samples: int = 20) -> Posterior:
   Raises:
     ValueError: fewer than two samples.
   """
-  if samples < 2:
-    raise ValueError(f"ranks need at least two actions a state, got {samples}")
+  samples = checks.whole("samples", samples, least=2)
 
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
     shared: Any = batch.extras.get(POSTERIOR_STREAM)
@@ -104,7 +102,7 @@ def boltzmann(proposal: Proposal = prior_proposal, *, samples: int = 50, act_sam
   Raises:
     ValueError: fewer than one proposal.
   """
-  check_counts(samples=samples, act_samples=act_samples)
+  samples, act_samples = checks.whole("samples", samples), checks.whole("act_samples", act_samples)
 
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
     shared: Any = batch.extras.get(POSTERIOR_STREAM)
@@ -199,7 +197,7 @@ def taken(*, share: float | Array = 0.5, budget: float | Array | None = None) ->
     rows = advantage.size * _members(design.axis)
     if isinstance(share, int | float):
       kept = max(int(share * rows), 1)
-      reachable(budget, kept, name=f"{kept}", of=f"{kept} rows (a share of {share:g} of a batch of {rows})")
+      checks.reachable(budget, kept, name=f"{kept}", of=f"{kept} rows (a share of {share:g} of a batch of {rows})")
     log_weight, log_count = losses.top_weights(advantage, eta, share=share, axis=design.axis)
     log_ratio = jnp.where(jnp.isfinite(log_weight), log_weight + log_count, 0.0)
     drawn = Particles(batch.action[None], (log_weight + jnp.log(float(rows)))[None], log_ratio[None])
@@ -317,10 +315,3 @@ def take(action: Array, index: Array) -> Array:
   """Action number `index` `[B]` of `[n, B, d]` (or `[n, B]`)."""
   index = index.reshape(1, *index.shape, *(1,) * (action.ndim - index.ndim - 1))
   return jnp.take_along_axis(action, index, axis=0)[0]
-
-
-def check_counts(**counts: int) -> None:
-  """Raises ValueError where a number of actions is below 1, naming it."""
-  for name, count in counts.items():
-    if count < 1:
-      raise ValueError(f"{name} is at least one action a state, got {count}")

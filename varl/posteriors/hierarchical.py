@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import checks, losses
 from varl.networks import Network
 from varl.policies import Head
 from varl.step import POSTERIOR_STREAM, descend
@@ -63,8 +63,12 @@ def hierarchical(
   Returns:
     A Posterior. Metrics: `entropy` (of the levels that pay, -log π), `q`.
 
+  Raises:
+    ValueError: a latent of no entry, or no sample.
+
   Reference: Tirumala et al. 2019, 1903.07438, section 4.
   """
+  size, samples = checks.whole("size", size), checks.whole("samples", samples)
 
   def draw(design: Design, params: Params, batch: Batch, key: Key) -> Any:
     shape, (upper_key, lower_key) = batch.obs.shape[:-1], jax.random.split(key)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from varl import checks
 from varl.networks import Network
 from varl.policies import Head
 from varl.posteriors import objective
@@ -94,10 +95,7 @@ def iterative(
   Reference: Marino et al. 2019, On the Design of Variational RL Algorithms, section 4; Marino et al. 2020, 2010.10670,
     section 3; iterative inference models are 1807.09356's.
   """
-  if iterations < 1 or samples < 1:
-    raise ValueError(
-      f"iterative inference needs at least one iteration and one sample, got iterations={iterations}, samples={samples}"
-    )
+  iterations, samples = checks.whole("iterations", iterations), checks.whole("samples", samples)
   if gradient_norm not in NORMS:
     raise ValueError(f"gradient_norm is one of {sorted(NORMS)}, got {gradient_norm!r}")
   objective.check_reparameterised("iterative", head)

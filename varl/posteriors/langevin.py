@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from varl import checks, losses
 from varl.policies import Head
-from varl.posteriors.boltzmann import Proposal, boltzmann, check_counts, raw_log_density
+from varl.posteriors.boltzmann import Proposal, boltzmann, raw_log_density
 from varl.types import (
   Array,
   Batch,
@@ -68,9 +68,8 @@ def langevin(
   Raises:
     ValueError: fewer than one step, proposal or dimension; a step size not above 0, a rate below 0.
   """
-  check_counts(value_samples=value_samples, act_samples=act_samples, action_size=action_size)
-  if steps < 1:
-    raise ValueError(f"a chain moves at least once in each state, got steps={steps}")
+  value_samples, act_samples = checks.whole("value_samples", value_samples), checks.whole("act_samples", act_samples)
+  action_size, steps = checks.whole("action_size", action_size), checks.whole("steps", steps)
   checks.arguments(above={"step_size": step_size}, least={"adaptation": adaptation})
   proposed = boltzmann(start, samples=value_samples, act_samples=act_samples)
 

@@ -63,10 +63,7 @@ def direct(
   Raises:
     ValueError: fewer than one sample, or a negative look-ahead; at the update, a look-ahead without a model.
   """
-  if samples < 1:
-    raise ValueError(f"direct inference draws at least one action a state, got samples={samples}")
-  if isinstance(look_ahead, bool) or not isinstance(look_ahead, int) or look_ahead < 0:
-    raise ValueError(f"look_ahead is a number of steps, 0 for none, got {look_ahead!r}")
+  samples, look_ahead = checks.whole("samples", samples), checks.whole("look_ahead", look_ahead, least=0)
   entropy = entropy_metric(group)
 
   def draw(design: Design, params: Params, batch: Batch, key: Key) -> Array:

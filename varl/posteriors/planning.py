@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from varl import losses
+from varl import checks, losses
 from varl.posteriors.boltzmann import take
 from varl.step import POSTERIOR_STREAM
 from varl.types import (
@@ -98,9 +98,8 @@ def smc(
     is the third of `planning_limit`; discounts, ends and the two targets are of this library. Thompson sampling by a
     member of an ensemble: Osband et al. 2016, 1602.04621.
   """
-  for name, count in {"particles": particles, "horizon": horizon, "value_samples": value_samples}.items():
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-      raise ValueError(f"{name} is a number of at least 1, got {count!r}")
+  particles, horizon = checks.whole("particles", particles), checks.whole("horizon", horizon)
+  value_samples = checks.whole("value_samples", value_samples)
   if target not in TARGETS:
     raise ValueError(f"target is one of {', '.join(TARGETS)}; got {target!r}")
   if isinstance(resample_below, int | float) and not 0.0 <= resample_below <= 1.0:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import checks, losses
 from varl.step import POSTERIOR_STREAM, descend, stream_key
 from varl.types import Array, ArrayTree, Batch, Design, Key, Metrics, Params, Particles, Posterior, State, TrainStep
 
@@ -124,8 +124,7 @@ def natural(
   """
   if isinstance(max_kl, int | float) and not max_kl > 0:
     raise ValueError(f"max_kl is > 0, got {max_kl}")
-  if iterations < 1 or backtracks < 0:
-    raise ValueError(f"iterations is >= 1 and backtracks >= 0, got {iterations} and {backtracks}")
+  iterations, backtracks = checks.whole("iterations", iterations), checks.whole("backtracks", backtracks, least=0)
   density, _ = _densities(policy)
 
   def step(design: Design) -> TrainStep:

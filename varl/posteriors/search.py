@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import policies
+from varl import checks, policies
 from varl.networks import Network
 from varl.policies import Head
 from varl.posteriors import objective
@@ -83,8 +83,7 @@ def gradient(
   Reference: Marino et al. 2020, 2010.10670; Kim et al. 2018, 1802.02550, Algorithm 1, with Adam in
     place of momentum.
   """
-  if steps < 1 or samples < 1:
-    raise ValueError(f"gradient inference needs at least one step and one sample, got steps={steps}, samples={samples}")
+  steps, samples = checks.whole("steps", steps), checks.whole("samples", samples)
   if (network is None) != (optimizer is None):
     raise ValueError("an amortised start needs both network and optimizer; a fixed one neither")
   if network is None and through:
@@ -200,11 +199,9 @@ def cem(
 
   Reference: Rubinstein & Kroese 2004, The Cross-Entropy Method, Algorithm 4.2, without smoothing.
   """
-  if min(iterations, elites, samples) < 1 or elites > population:
-    raise ValueError(
-      "cem needs at least one iteration and sample, and 1 <= elites <= population, got "
-      f"iterations={iterations}, samples={samples}, elites={elites}, population={population}"
-    )
+  iterations, samples = checks.whole("iterations", iterations), checks.whole("samples", samples)
+  population = checks.whole("population", population)
+  elites = checks.whole("elites", elites, below=population + 1)
   if over not in ("actions", "parameters"):
     raise ValueError(f"cem searches over 'actions' or 'parameters', got {over!r}")
   if not (spread > 0 and min_std > 0):

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import checks, losses
 from varl.networks import Network
 from varl.policies import Head
-from varl.posteriors.boltzmann import Proposal, best, boltzmann, check_counts, log_det, raw_log_density
+from varl.posteriors.boltzmann import Proposal, best, boltzmann, log_det, raw_log_density
 from varl.step import assign, chain, descend
 from varl.types import (
   Array,
@@ -72,7 +72,8 @@ def stein(
   Raises:
     ValueError: particles that are not two sets of at least two, or fewer than one proposal.
   """
-  check_counts(value_samples=value_samples, act_samples=act_samples, action_size=action_size)
+  value_samples, act_samples = checks.whole("value_samples", value_samples), checks.whole("act_samples", act_samples)
+  action_size, particles = checks.whole("action_size", action_size), checks.whole("particles", particles)
   if particles < 4 or particles % 2:
     raise ValueError(f"particles come in two equal sets of at least two, got particles={particles}")
   counter = f"{group}_updates"

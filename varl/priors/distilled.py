@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import checks, losses
 from varl.networks import Network
 from varl.policies import Head
 from varl.step import POSTERIOR_STREAM, chain, copy, descend, track
@@ -23,8 +23,7 @@ def all_but_last(spec: Spec, withheld: int = 0) -> Callable[[Observation], Obser
   Raises:
     ValueError: none are withheld, or all are.
   """
-  if isinstance(withheld, bool) or not isinstance(withheld, int):
-    raise ValueError(f"withheld is a whole number of entries, got {withheld!r}")
+  withheld = checks.whole("withheld", withheld, least=0)
   count = withheld or spec.context
   if not 0 < count < spec.observation_size:
     context = "" if withheld else ", and the environment has no context (envs.Tasks gives it one)"

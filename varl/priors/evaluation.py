@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from varl import policies
+from varl import checks, policies
 from varl.policies import Head
 from varl.types import Batch, Design, Key, Params, Particles
 
@@ -15,8 +15,7 @@ def samples(n: int) -> Callable[[Design, Params, Batch, Key], Particles]:
   Raises:
     ValueError: n below 1.
   """
-  if n < 1:
-    raise ValueError(f"a value of the prior is evaluated at one action a state at least, got {n}")
+  n = checks.whole("n", n)
 
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
     action = design.prior.proposal(params, batch.obs, key, n)

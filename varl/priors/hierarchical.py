@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from varl import checks
 from varl.networks import Network
 from varl.policies import Head
 from varl.step import POSTERIOR_STREAM, chain, copy, descend, track
@@ -49,10 +50,11 @@ def hierarchical(
     A Prior. Metrics, of one that learns: `<group>_loss`, the cross-entropy; `divergence`, the mean of log_ratio.
 
   Raises:
-    ValueError: a concrete correlation outside (-1, 1), or a network without what it needs.
+    ValueError: a latent of no entry, a concrete correlation outside (-1, 1), or a network without what it needs.
 
   Reference: Tirumala et al. 2019, 1903.07438, sections 4 and 5; the process is that of its section 5.
   """
+  size = checks.whole("size", size)
   if isinstance(correlation, int | float) and not -1.0 < correlation < 1.0:
     raise ValueError(f"correlation lies in (-1, 1), got {correlation}")
   learns = upper is not None or lower is not None

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import checks, losses
 from varl.duals import Dual
 from varl.networks import Network
 from varl.policies import Head
@@ -66,6 +66,7 @@ def learned(
   Raises:
     ValueError: bounds for other parts than the head has.
   """
+  target_every = checks.whole("target_every", target_every)
   parts = jax.eval_shape(lambda: head.decouple(*2 * (jnp.zeros(head.size),)))
   if set(bounds) != set(parts):
     raise ValueError(f"this head's policy has the parts {sorted(parts)}, but there are bounds for {sorted(bounds)}")

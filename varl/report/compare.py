@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from varl import files
+from varl import checks, files
 from varl.report import records
 
 if TYPE_CHECKING:
@@ -154,8 +154,8 @@ def estimate(
 
   values = np.asarray(x, float)
   values = values[:, None] if values.ndim == 1 else values
-  _check(confidence, resamples, values)
-  rng, (seeds, tasks) = np.random.default_rng(seed), values.shape
+  resamples = _check(confidence, resamples, values)
+  rng, (seeds, tasks) = np.random.default_rng(checks.seed(seed)), values.shape
   drawn = rng.integers(0, seeds, (resamples, seeds, tasks))
   found = [statistic(np.take_along_axis(values, rows, axis=0)) for rows in drawn]
   return _estimate(statistic(values), found, confidence)
@@ -179,7 +179,7 @@ def probability_of_improvement(
 
   one, other = (v[:, None] if v.ndim == 1 else v for v in (np.asarray(x, float), np.asarray(y, float)))
   for values in (one, other):
-    _check(confidence, resamples, values)
+    resamples = _check(confidence, resamples, values)
   if one.shape[1] != other.shape[1]:
     raise ValueError(f"scores are of the same tasks, got {one.shape[1]} and {other.shape[1]}")
 
@@ -187,7 +187,7 @@ def probability_of_improvement(
     above, equal = a[:, None] > b[None], a[:, None] == b[None]
     return float(np.mean(above + 0.5 * equal))
 
-  rng = np.random.default_rng(seed)
+  rng = np.random.default_rng(checks.seed(seed))
   found = []
   for _ in range(resamples):
     rows = [rng.integers(0, len(v), v.shape) for v in (one, other)]
@@ -281,11 +281,13 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
   return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _check(confidence: float, resamples: int, values: Any) -> None:
-  if not 0.0 < confidence < 1.0:
+def _check(confidence: float, resamples: int, values: Any) -> int:
+  """How many resamples; raises ValueError for a number out of range, and for no score."""
+  if not 0.0 < checks.finite("confidence", confidence) < 1.0:
     raise ValueError(f"confidence lies in (0, 1), got {confidence}")
-  if resamples < 1 or not values.size:
-    raise ValueError(f"an interval is of one or more scores and resamples, got {values.shape} and {resamples}")
+  if not values.size:
+    raise ValueError(f"an interval is of one or more scores, got {values.shape}")
+  return checks.whole("resamples", resamples)
 
 
 def _estimate(value: float, found: Sequence[float], confidence: float) -> Estimate:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import checks, losses
 from varl.policies import Head
 from varl.posteriors import objective
 from varl.posteriors.iterative import Inference
@@ -48,8 +48,9 @@ def objective_by_iteration(design: Design, params: Params, obs: Observation, key
     `[K + 1, B]`, the start first, in units of return.
 
   Raises:
-    ValueError: another posterior.
+    ValueError: another posterior, or no round.
   """
+  rounds = checks.whole("rounds", rounds)
 
   def once(key: Key) -> Array:
     run = design.posterior.draw(design, params, _at(obs), key)
@@ -70,8 +71,11 @@ def posterior_objective(
     key: consumed: one key a round.
     rounds: independent draws of particles, averaged.
     target: whether Q is the value's slow copy, or the learning one.
+
+  Raises:
+    ValueError: no round.
   """
-  batch = _at(obs)
+  batch, rounds = _at(obs), checks.whole("rounds", rounds)
 
   def once(key: Key) -> Array:
     drawn = design.posterior.particles(design, params, batch, key)
@@ -118,11 +122,9 @@ def amortisation_gap(
   Raises:
     ValueError: fewer than one step, sample, round or start.
   """
-  if min(steps, samples, rounds, restarts) < 1:
-    raise ValueError(
-      "the amortisation gap needs at least one step, sample, round and start, got "
-      f"steps={steps}, samples={samples}, rounds={rounds}, restarts={restarts}"
-    )
+  steps, samples = checks.whole("steps", steps), checks.whole("samples", samples)
+  rounds, restarts = checks.whole("rounds", rounds), checks.whole("restarts", restarts)
+  checks.arguments(above={"learning_rate": learning_rate})
   batch = obs.shape[:-1]
   start_key, ascent_key, choice_key, judge_key, posterior_key = jax.random.split(key, 5)
   climb = objective.ascent(design, head, params, target=target)

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from varl import files
+from varl import checks, files
 from varl.report import plots, render
 
 ENDINGS = (".gif", ".mp4")
 MAX_FPS = 30.0
+MAX_WIDTH = 4096
 STEP_SECONDS = 0.05
 """How long a step of an environment lasts that does not say so by `dt`."""
 
@@ -42,10 +43,9 @@ def check(
     return render.check_path(path, overwrite=overwrite)
   render.check_place(path)
   files.check_new(path, overwrite=overwrite)
-  if width < 16:
-    raise ValueError(f"a film is at least 16 pixels wide, got {width}")
-  if fps is not None and not 0 < fps <= 60:
-    raise ValueError(f"pictures a second lie in (0, 60], got {fps:g}")
+  checks.whole("width", width, least=16, below=MAX_WIDTH + 1)
+  if fps is not None and not 0 < checks.finite("fps", fps) <= 60:
+    raise ValueError(f"fps, pictures a second, lies in (0, 60], got {fps}")
   if path.suffix.lower() == ".mp4":
     _ffmpeg()
   return path
@@ -86,6 +86,7 @@ def frames(env: Any, states: Sequence[Any], *, width: int = 480, height: int = 4
       f"{type(render.innermost(env)).__name__} cannot be drawn: an environment has a method draw(axes, state), into "
       "matplotlib axes, or is Brax's or Playground's"
     )
+  width, height = checks.whole("width", width), checks.whole("height", height)
   inner = render.innermost(env)
   if callable(getattr(inner, "draw", None)):
     return _drawn(env, states, width, height)

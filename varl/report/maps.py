@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from varl import checks
 from varl.report import plots
 
 _MOVES = np.array([[0, -1], [1, 0], [0, 1], [-1, 0]])
@@ -105,8 +106,7 @@ def plane(
   first, last = np.asarray(low, float), np.asarray(high, float)
   if first.shape != (2,) or last.shape != (2,) or not (last > first).all():
     raise ValueError(f"a plane lies between two corners [x, y], the first below the second; got {low} and {high}")
-  if resolution < 2 or arrows < 2:
-    raise ValueError(f"a map has at least two points along each side, got {resolution=} and {arrows=}")
+  resolution, arrows = checks.whole("resolution", resolution, least=2), checks.whole("arrows", arrows, least=2)
 
   def points(count: int) -> Any:
     sides = [np.linspace(a, b, count) for a, b in zip(first, last, strict=True)]

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from varl import files
+from varl import checks, files
 from varl.report import compare, records
 
 Rows = Sequence[Mapping[str, Any]]
@@ -290,8 +290,7 @@ def text_curve(
   Raises:
     ValueError: a width or height that is too small.
   """
-  if width < 10 or height < 2:
-    raise ValueError(f"width is at least 10 and height at least 2, got {width} and {height}")
+  width, height = checks.whole("width", width, least=10), checks.whole("height", height, least=2)
   try:
     steps, values = _series(rows, metric)
   except ValueError:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from varl import files
+from varl import checks, files
 
 GENERATOR = '<meta name="generator" content="varl">'
 """What says of a page that varl wrote it."""
@@ -92,8 +92,8 @@ def episode(
 
   from varl.envs import keys
 
-  if episode_length < 1 or action_repeat < 1:
-    raise ValueError(f"episode_length and action_repeat are at least 1, got {episode_length} and {action_repeat}")
+  episode_length = checks.whole("episode_length", episode_length)
+  action_repeat = checks.whole("action_repeat", action_repeat)
 
   def choose(memory: Any, obs: Any, key: Any) -> Any:
     return (policy(obs, key), memory) if carry is None else policy(memory, obs, key)

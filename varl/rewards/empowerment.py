@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses, policies
+from varl import checks, losses, policies
 from varl.networks import Network
 from varl.step import descend
 from varl.types import Array, Batch, Design, Key, Metrics, Observation, Params, Reward, Spec, TrainStep
@@ -154,8 +154,7 @@ def outputs_of(spec: Spec, steps: int = 1) -> int:
 
 
 def _head(spec: Spec, steps: int) -> policies.Head:
-  if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-    raise ValueError(f"empowerment is of at least one step; got steps={steps!r}")
+  steps = checks.whole("steps", steps)
   if spec.discrete:
     count = spec.action_size**steps
     if count > 4_096:

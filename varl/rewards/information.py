@@ -65,8 +65,7 @@ def information_gain(
   """
   if form not in GAINS:
     raise ValueError(f"form is one of {', '.join(GAINS)}; got {form!r}")
-  if samples < 1:
-    raise ValueError(f"the loss takes at least one network drawn from the belief, got samples={samples}")
+  samples = checks.whole("samples", samples)
   checks.arguments(above={"prior_std": prior_std, "noise_std": noise_std, "clip": clip})
   if isinstance(memory, int | float) and not 0.0 <= memory < 1.0:
     raise ValueError(f"memory lies in [0, 1), got {memory}")

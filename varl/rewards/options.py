@@ -72,7 +72,8 @@ def reverse_options(
   """
   if direction not in DIRECTIONS:
     raise ValueError(f"direction is one of {', '.join(DIRECTIONS)}; got {direction!r}")
-  checks.arguments(above={"gamma": gamma, "count": count}, least={"window": window, "weight": weight})
+  count, window = checks.whole("count", count), checks.whole("window", window, least=0)
+  checks.arguments(above={"gamma": gamma}, least={"weight": weight})
   discrete, forward = is_discrete(head), direction == "forward"
 
   def seen(transitions: Transition) -> Array:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from varl import files
+from varl import checks, files
 from varl.run.export import Policy, load_policy
 
 FORMATS = {"jax": ".jax", "onnx": ".onnx", "npz": ".npz"}
@@ -117,7 +117,7 @@ def function(policy: Policy, batch: int | None = None) -> tuple[Callable[..., An
     return (action, tuple(jax.tree.leaves(carry))) if start else action
 
   dtype = jnp.result_type(float)
-  rows: Any = jax.export.symbolic_shape("b")[0] if batch is None else batch
+  rows: Any = jax.export.symbolic_shape("b")[0] if batch is None else checks.whole("batch", batch)
   shapes: list[Any] = [jax.ShapeDtypeStruct((rows, agent.spec.observation_size - agent.spec.privileged), dtype)]
   if start:
     shapes.append(jax.ShapeDtypeStruct((rows,), dtype))

@@ -25,7 +25,7 @@ import warnings
 import zlib
 from typing import Any
 
-from varl import files
+from varl import checks, files
 from varl.run import leaves, processes
 
 SCHEMA = 1
@@ -178,10 +178,7 @@ def save(directory: str | os.PathLike[str], step: int, state: Any, *, keep: int 
     OSError: it could not be written; what was there before is untouched.
     OtherProcessFailed: it could not be written by another process, of several that save one state.
   """
-  if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-    raise ValueError(f"step must be a Python int of 0 or more, got {step!r}")
-  if keep < 1:
-    raise ValueError(f"keep must be at least 1, got {keep}")
+  step, keep = checks.whole("step", step, least=0), checks.whole("keep", keep)
   listed, _ = leaves.flatten(state)
   entries = leaves.describe_all(listed)
   arrays = leaves.to_host(listed, entries)

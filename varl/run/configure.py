@@ -78,9 +78,7 @@ def resolve(
       or a value out of range.
   """
   found = agents.load(algorithm)
-  seed = plain(seed, whole=True)
-  if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-    raise ValueError(f"seed is a whole number in [0, 2^32), got {seed!r}")
+  seed = checks.seed(seed)
   hyper = {field.name for field in dataclasses.fields(found.config)}
   loop = {field.name for field in dataclasses.fields(Settings)}
   _check_fields(found, hyper, loop)

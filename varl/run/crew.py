@@ -129,9 +129,13 @@ class Crew:
 
   def train(
     self, path: pathlib.Path | None, place: directory.Place | None, saved: dict[str, list[int]]
-  ) -> tuple[tuple[Member, ...], bool]:
-    """Chunk by chunk; `saved`: the environment steps of each member's checkpoints."""
-    names, found, finished = list(self.runs), dict[str, Member](), True
+  ) -> tuple[tuple[Member, ...], str | None]:
+    """Chunk by chunk; `saved`: the environment steps of each member's checkpoints.
+
+    Returns:
+      The members, and the name of the signal that ended them before their last step, if one did.
+    """
+    names, found, finished = list(self.runs), dict[str, Member](), True  # by all that have not diverged
     with safeguards.interruptible() as signalled:
       for begin in range(0, len(names), self.each):
         if self.each < len(names):
@@ -147,7 +151,7 @@ class Crew:
           members.note(path, names, self.lost)
     if path is not None:
       self.leave(members.groups(found.values()), path)
-    return tuple(found.values()), finished
+    return tuple(found.values()), None if finished else signalled.name
 
   def leave(self, groups: dict[str, list[Member]], path: pathlib.Path) -> None:
     """What is of all members: the curve of each setting, and the best one's policy."""
@@ -174,7 +178,7 @@ class _Chunk:
     path: pathlib.Path | None,
     place: directory.Place | None,
     saved: dict[str, list[int]],
-    signalled: threading.Event,
+    signalled: safeguards.Signalled,
   ):
     self.crew, self.names, self.path, self.place, self.signalled = crew, names, path, place, signalled
     self.values = crew.stacked(names)
@@ -194,7 +198,7 @@ class _Chunk:
 
   def begin(self) -> tuple[int, float]:
     """Iterations and seconds that were done."""
-    going = [name for name in self.names if name not in self.crew.lost]
+    going = self.going()
     if self.path is not None and self.place is None:
       for name in going:
         records.truncate_after(self.folder(name), -1 if self.at is None else self.at)
@@ -211,7 +215,7 @@ class _Chunk:
     return self.at // self.crew.settings.steps_per_iteration, float(read[going[0]]["walltime"])
 
   def train(self) -> bool:
-    """Whether the last step was done."""
+    """Whether the last step was done, by all that have not diverged."""
     settings, signalled = self.crew.settings, self.signalled
     total, grid, width = settings.iterations, settings.iterations_per_epoch, settings.steps_per_iteration
     done, before = self.begin()
@@ -219,7 +223,7 @@ class _Chunk:
     try:
       if not done:
         self.record({}, done, before)
-      while done < total and not signalled.is_set():
+      while done < total and not signalled.is_set() and self.going():
         goal = min(total, (done // grid + 1) * grid)
         begun, first, parts = time.perf_counter(), done, list[Any]()
         while done < goal and not signalled.is_set():
@@ -227,6 +231,8 @@ class _Chunk:
           self.states, metrics = self.crew.programs(signalled).epoch(self.values, self.states, np.int32(count))
           parts.append(jax.device_get(metrics))
           done += count
+        if not parts:
+          break
         seconds = time.perf_counter() - begun
         shared = {"training/sps": (done - first) * width / seconds}
         merged = {
@@ -243,7 +249,11 @@ class _Chunk:
     finally:
       for writer in self.writers.values():
         writer.close()
-    return done == total
+    return done == total or not self.going()
+
+  def going(self) -> list[str]:
+    """The members that have not diverged."""
+    return [name for name in self.names if name not in self.crew.lost]
 
   def look(self, training: dict[str, dict[str, Any]], steps: int) -> None:
     """Marks the members whose losses or parameters are no longer finite; the others go on."""

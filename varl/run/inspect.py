@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varl import checks
 from varl.demonstrations import Demonstrations
 from varl.design import scaled
 from varl.loop.evaluate import collect, evaluator
@@ -41,8 +42,7 @@ def rollout(
   Raises:
     ValueError: fewer than one episode; `out` is no run, or has no readable policy; an episode turned non-finite.
   """
-  if episodes < 1:
-    raise ValueError(f"a rollout is of at least one episode, got episodes={episodes}")
+  episodes, seed = checks.whole("episodes", episodes), checks.seed(seed)
   run = configure.read(out, algorithm)
   made = configure.environment_of(run, env)
   policy = export.load_policy(out, algorithm=algorithm)
@@ -76,8 +76,9 @@ def evaluate(
     The evaluator's metrics as floats.
 
   Raises:
-    ValueError: `out` is no run, or has no readable policy.
+    ValueError: fewer than one episode; `out` is no run, or has no readable policy.
   """
+  episodes, seed = checks.whole("episodes", episodes), checks.seed(seed)
   run = configure.read(out, algorithm)
   made = configure.environment_of(run, env)
   policy = export.load_policy(out, algorithm=algorithm)
@@ -123,7 +124,7 @@ def render(
       its environment cannot be drawn.
   """
   path = film.check(path, overwrite=overwrite, width=width, fps=fps)
-  filmed = path.suffix.lower() in film.ENDINGS
+  filmed, seed = path.suffix.lower() in film.ENDINGS, checks.seed(seed)
   run = configure.read(out, algorithm)
   made = configure.environment_of(run, env)
   policy = export.load_policy(out, algorithm=algorithm)
@@ -178,6 +179,7 @@ def report(
     ValueError: `path` is no name for a page or another file's; `out` is no run, or has no row of metrics yet.
   """
   path = pages.check_path(path, overwrite=overwrite, what="a report is a page, FILE.html")
+  episodes, seed = checks.whole("episodes", episodes, least=0), checks.seed(seed)
   run = configure.read(out, algorithm)
   rows = records.read(out)
   if not rows:

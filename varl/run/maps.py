@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from varl import files
+from varl import checks, files
 from varl.design import scaled
 from varl.normalize import NORMALIZER
 from varl.report import maps, plots
@@ -73,13 +73,13 @@ def value_map(
       shown = np.where(made.mdp.terminal, 0.0, shown)
     return pathlib.Path(maps.grid(shown, layout, path, log_policy=_log_policy(policy, design), label=of, title=title))
   size = policy.agent.spec.observation_size
-  if len(entries) != 2 or len(set(entries)) != 2 or not all(0 <= entry < size for entry in entries):
-    raise ValueError(f"two different entries of 0 to {size - 1} vary; got {list(entries)}")
+  chosen = [checks.whole("an entry", entry, least=0, below=size) for entry in entries]
+  if len(chosen) != 2 or len(set(chosen)) != 2:
+    raise ValueError(f"two different entries of 0 to {size - 1} vary; got {chosen}")
   mean, deviation = _seen(policy)
   base = mean if at is None else np.asarray(at, float)
   if base.shape != (size,) or not np.isfinite(base).all():
     raise ValueError(f"`at` is an observation of {size} finite numbers; got {len(base)}")
-  chosen = list(entries)
   corners = [
     np.asarray(given if given is not None else (mean + sign * 2 * deviation)[chosen], float)
     for given, sign in ((low, -1.0), (high, 1.0))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from varl import components, files
+from varl import checks, components, files
 from varl.checks import nearest, plain
 from varl.run import configure, directory, doctor
 from varl.run.configure import RunConfig
@@ -53,6 +53,10 @@ def settings(
   Raises:
     ValueError: a field that is none, shapes the program or is no number; no values; a range or a count out of range.
   """
+  for name, given in (("grid", grid), ("ranges", ranges)):
+    if not isinstance(given, Mapping) or not all(isinstance(field, str) for field in given):
+      raise ValueError(f"{name} is a dict by the names of fields, got {given!r:.80}")
+  draws, seed = checks.whole("draws", draws, least=0), checks.seed(seed, "search_seed")
   fields = {field.name for field in dataclasses.fields(config)}
   fixed = components.structural(config)
   for name in (*grid, *ranges):
@@ -69,7 +73,7 @@ def settings(
   if twice:
     raise ValueError(f"{', '.join(twice)}: in the grid and among the ranges")
   values = {name: _numbers(name, given) for name, given in grid.items()}
-  if bool(ranges) != bool(draws) or draws < 0:
+  if bool(ranges) != bool(draws):
     raise ValueError(f"random search needs ranges and how many draws; got ranges of {sorted(ranges)}, {draws=}")
   found = [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
   rng = np.random.default_rng(seed)
@@ -78,18 +82,23 @@ def settings(
 
 
 def _numbers(name: str, given: Any) -> list[float]:
-  values = [given] if isinstance(given, int | float | str) else list(given)
-  if not values or not all(isinstance(plain(value), int | float) and not isinstance(value, bool) for value in values):
+  found = [checks.finite(name, value) for value in _listed(plain(given))]
+  if not found:
     raise ValueError(f"{name} takes one or more numbers, got {given!r}")
-  found = [float(value) for value in values]
   if len(set(found)) < len(found):
     raise ValueError(f"{name} has a value twice: {found}")
   return found
 
 
+def _listed(given: Any) -> list[Any]:
+  """What was given as several, or as one."""
+  return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+
+
 def _draw(rng: np.random.Generator, name: str, ends: Any) -> float:
-  low, high = ends if isinstance(ends, tuple | list) and len(ends) == 2 else (math.nan, math.nan)
-  if not (math.isfinite(low) and math.isfinite(high) and low < high):
+  found = [checks.finite(name, end) for end in _listed(plain(ends))]
+  low, high = found if len(found) == 2 else (math.nan, math.nan)
+  if not low < high:
     raise ValueError(f"{name} is drawn between two numbers, the lower one first; got {ends!r}")
   if low > 0:
     return float(np.exp(rng.uniform(math.log(low), math.log(high))))
@@ -102,17 +111,15 @@ def runs(run: RunConfig, found: list[dict[str, float]], seeds: int | Sequence[in
   Raises:
     ValueError: no seeds, one twice, or none; a setting whose values are out of range.
   """
-  if isinstance(seeds, bool) or (isinstance(seeds, int) and seeds < 1):
-    raise ValueError(f"seeds are a count of at least 1, or a list of them, got {seeds!r}")
-  listed = list(range(seeds)) if isinstance(seeds, int) else [plain(seed, whole=True) for seed in seeds]
+  several = isinstance(plain(seeds), Iterable) and not isinstance(seeds, str)
+  given: Any = seeds if several else range(checks.whole("seeds", seeds))
+  listed = [checks.seed(seed, "a seed") for seed in given]
   if not listed or len(set(listed)) < len(listed):
     raise ValueError(f"seeds are different from one another, and at least one; got {listed}")
   made: dict[str, RunConfig] = {}
   digits = len(str(len(found) * len(listed) - 1))
   for values in found:
     for seed in listed:
-      if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed is a whole number in [0, 2^32), got {seed!r}")
       name = "-".join(filter(None, [f"{len(made):0{digits}d}", label(values), f"seed{seed}"]))
       made[name] = run._replace(seed=seed, config=dataclasses.replace(run.config, **values))
   return made

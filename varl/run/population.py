@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from varl import agents, envs
+from varl import agents, checks, envs
 from varl.run import cache, checkpoint, configure, directory, members
 from varl.run import devices as cpu
 from varl.run.crew import Crew
@@ -21,13 +21,15 @@ class Population(NamedTuple):
 
   Attributes:
     members: in order: all seeds of the first setting, then those of the next one.
-    finished: whether all members did their last step.
+    finished: whether all members that did not diverge did their last step.
     out: its directory; None where nothing was written.
+    stopped: the signal that ended it before; "" where none did.
   """
 
   members: tuple[Member, ...]
   finished: bool
   out: pathlib.Path | None
+  stopped: str = ""
 
   def __repr__(self) -> str:
     """Without the members."""
@@ -121,8 +123,7 @@ def population(
     )
   settings = members.settings(run.config, grid or {}, ranges or {}, draws, search_seed)
   runs = members.runs(run, settings, seeds)
-  if chunk is not None and chunk < 1:
-    raise ValueError(f"a chunk is of at least one member, got chunk={chunk}")
+  chunk = None if chunk is None else checks.whole("chunk", chunk)
   path = None if out is None else directory.locate(out)
   if path is not None:
     directory.judge(path, overwrite)
@@ -138,7 +139,7 @@ def population(
     if path is not None:
       place = stack.enter_context(directory.prepare(path, overwrite))
       members.write(place.prepared, crew.runs)
-    return Population(*crew.train(path, place, {}), path)
+    return _left(crew.train(path, place, {}), path)
 
 
 def resume_population(
@@ -162,6 +163,7 @@ def resume_population(
     ValueError: `out` is no population, or as `varl.resume` of one of its members.
   """
   check(report)
+  chunk = None if chunk is None else checks.whole("chunk", chunk)
   path = directory.locate(out)
   runs, lost = members.read(path, algorithm)
   first = next(iter(runs.values()))
@@ -173,4 +175,9 @@ def resume_population(
     stack.enter_context(directory.hold(path))
     crew = Crew(found, made, runs, reward, report, chunk, lost)
     saved = {name: checkpoint.steps(path / members.FOLDER / name / "checkpoints") for name in runs}
-    return Population(*crew.train(path, None, saved), path)
+    return _left(crew.train(path, None, saved), path)
+
+
+def _left(trained: tuple[tuple[Member, ...], str | None], path: pathlib.Path | None) -> Population:
+  found, signal = trained
+  return Population(found, signal is None, path, signal or "")

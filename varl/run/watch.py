@@ -5,7 +5,7 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-from varl import files
+from varl import checks, files
 
 LOGS = ("tensorboard", "wandb", "csv")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -52,8 +52,8 @@ def watch(out: pathlib.Path | None, **given: Any) -> Watch:
       raise ValueError(f'log="wandb" needs Weights & Biases (pip install "varl[wandb]"): {error}') from None
   if found.save_best and out is None:
     raise ValueError("save_best needs out: the best policy is kept in OUT/best")
-  if found.stop_at is not None and not math.isfinite(_number("stop_at", found.stop_at)):
-    raise ValueError(f"stop_at is a finite return, got {found.stop_at}")
+  if found.stop_at is not None:
+    found = found._replace(stop_at=checks.finite("stop_at", found.stop_at))
   if found.stop_after is not None:
     found = found._replace(stop_after=duration(found.stop_after))
   if found.profile is not None and files.as_path(found.profile).is_file():
@@ -67,7 +67,7 @@ def duration(given: Any) -> float:
   Raises:
     ValueError: it is neither, or not above 0.
   """
-  number, unit = given, 1.0
+  number, unit = checks.plain(given), 1.0
   if isinstance(given, str):
     text = given.strip().lower()
     number, unit = (text[:-1], UNITS[text[-1]]) if text and text[-1] in UNITS else (text, 1.0)
@@ -78,9 +78,3 @@ def duration(given: Any) -> float:
   if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
     raise ValueError(f"a time is seconds above 0, or a number with s, m, h or d, such as 8h; got {given!r}")
   return float(number) * unit
-
-
-def _number(name: str, given: Any) -> float:
-  if isinstance(given, bool) or not isinstance(given, int | float):
-    raise ValueError(f"{name} is a number, got {given!r}")
-  return float(given)

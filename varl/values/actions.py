@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses
+from varl import checks, losses
 from varl.networks import Critic, Network
 from varl.step import POSTERIOR_STREAM, chain, copy, descend, every, joint, track
 from varl.types import (
@@ -78,6 +78,7 @@ def q_value(
       value, or one beside an expansion; either with a distribution that has atoms.
   """
   check(gamma, pessimism)
+  target_every = checks.whole("target_every", target_every)
   if correction is not None and regularised:
     raise ValueError("a correction is of the plain return: regularised must be False")
   if correction is not None and expansion is not None:

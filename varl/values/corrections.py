@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from varl import returns
+from varl import checks, returns
 from varl.types import Array
 
 
@@ -34,7 +34,7 @@ def retrace(sequence: int, lam: float | Array = 1.0) -> Correction:
     q, log_rho = taken()
     return returns.retrace(reward, discount, truncated, q, next_value, log_rho, gamma=gamma, lam=lam)
 
-  return Correction(_length(sequence), target)
+  return Correction(checks.whole("sequence", sequence, least=2), target)
 
 
 def n_step(sequence: int) -> Correction:
@@ -43,15 +43,10 @@ def n_step(sequence: int) -> Correction:
   Raises:
     ValueError: sequences shorter than 2.
   """
+  sequence = checks.whole("sequence", sequence, least=2)
 
   def target(row: Any, next_value: Array, taken: Any, gamma: float | Array) -> Array:
     reward, discount, truncated = row
     return returns.n_step_return(reward, discount, truncated, next_value, gamma=gamma, n=sequence)
 
-  return Correction(_length(sequence), target)
-
-
-def _length(sequence: int) -> int:
-  if sequence < 2:
-    raise ValueError(f"a correction takes sequences of at least 2 transitions, got {sequence}")
-  return sequence
+  return Correction(sequence, target)

@@ -42,7 +42,7 @@ def categorical(low: float | Array, high: float | Array, count: int = 51, *, ris
 
   Reference: Bellemare, Dabney, Munos 2017, 1707.06887, Eq. 7 and Algorithm 1.
   """
-  _check(count, low, high)
+  count = _count(count, low, high)
   support = low + (high - low) * jnp.arange(count) / (count - 1)
 
   def atoms(outputs: Array) -> tuple[Array, Array]:
@@ -71,7 +71,7 @@ def hl_gauss(low: float | Array, high: float | Array, count: int = 51) -> Return
 
   Reference: Farebrother et al. 2024, 2403.03950, Eq. 2-4.
   """
-  _check(count, low, high)
+  count = _count(count, low, high)
   support = losses.padded_support(low, high, count)
   std = 0.75 * (support[1] - support[0])
 
@@ -101,7 +101,7 @@ def quantile(count: int = 51, *, kappa: float | Array = 1.0, risk: float | Array
 
   Reference: Dabney et al. 2018, 1710.10044, Eq. 9 and 10.
   """
-  _check(count)
+  count = _count(count)
   checks.arguments(least={"kappa": kappa})
 
   def atoms(outputs: Array) -> tuple[Array, Array]:
@@ -167,8 +167,8 @@ def _at_risk(atoms: Callable[[Array], tuple[Array, Array]], risk: float | Array)
   return lambda outputs: losses.conditional_value_at_risk(*atoms(outputs), risk)
 
 
-def _check(count: int, low: float | Array = 0.0, high: float | Array = 1.0) -> None:
-  if count < 2:
-    raise ValueError(f"a distribution of returns has at least two atoms, got {count}")
+def _count(count: int, low: float | Array = 0.0, high: float | Array = 1.0) -> int:
+  count = checks.whole("count", count, least=2)
   if isinstance(low, int | float) and isinstance(high, int | float) and not low < high:
     raise ValueError(f"the returns of a grid have low < high, got {low} and {high}")
+  return count

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from varl import losses
+from varl import checks, losses
 from varl.types import Array, Batch, Design, Key, Metrics, Observation, Params, Particles
 
 
@@ -32,7 +32,7 @@ def mve(horizon: int) -> Expansion:
   Raises:
     ValueError: a horizon below 1.
   """
-  return Expansion(_length(horizon), False)
+  return Expansion(checks.whole("horizon", horizon), False)
 
 
 def steve(horizon: int) -> Expansion:
@@ -46,7 +46,7 @@ def steve(horizon: int) -> Expansion:
   Raises:
     ValueError: a horizon below 1.
   """
-  return Expansion(_length(horizon), True)
+  return Expansion(checks.whole("horizon", horizon), True)
 
 
 def following_value(
@@ -126,9 +126,3 @@ def following_value(
   weights = losses.inverse_variance_weights(jnp.var(every, axis=(1, 2)))
   steps = jnp.sum(weights * jnp.arange(expansion.horizon + 1.0)[:, None], axis=0)
   return jnp.sum(weights * means, axis=0), {"expansion_steps": jnp.mean(steps)}
-
-
-def _length(horizon: int) -> int:
-  if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
-    raise ValueError(f"a target is expanded over at least one step, got horizon={horizon!r}")
-  return horizon

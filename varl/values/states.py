@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from varl import losses, returns
+from varl import checks, losses, returns
 from varl.networks import Network
 from varl.step import descend, repeat
 from varl.types import Array, Batch, Design, Extras, Key, Metrics, Observation, Params, TrainStep, Transition, Value
@@ -48,6 +48,7 @@ def lambda_value(
   for name, share in (("gamma", gamma), ("lam", lam)):
     if isinstance(share, int | float) and not 0.0 <= share <= 1.0:
       raise ValueError(f"{name} lies in [0, 1], got {share}")
+  updates = checks.whole("updates", updates)
 
   def value(params: Params, obs: Observation) -> Array:
     # On flat rows, as in the loss: where `prepare` is of the same rows, XLA then passes the network once for both.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varl import checks
 from varl.exact.tabular import MDP, visitation
 from varl.types import Array, Key
 
@@ -73,8 +74,7 @@ def sample_demonstrations(key: Key, m: MDP, log_policy: Array, n: int, horizon: 
   Raises:
     ValueError: sizes below 1, or a policy of another horizon.
   """
-  if n < 1 or horizon < 1:
-    raise ValueError(f"n and horizon must be at least 1, got {n} and {horizon}")
+  n, horizon = checks.whole("n", n), checks.whole("horizon", horizon)
   if log_policy.ndim == 3 and log_policy.shape[0] != horizon:
     raise ValueError(f"the policy is one for {log_policy.shape[0]} steps, got horizon={horizon}")
   log_policies = jnp.broadcast_to(log_policy, (horizon, *m.reward.shape))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from varl import checks
 from varl.exact.inverse.expert import Demonstrations, counts, occupancy
 from varl.exact.inverse.likelihood import expected_log_likelihood, reward_gradient
 from varl.exact.tabular import MDP, SoftSolution, soft_value_iteration
@@ -87,8 +88,7 @@ def fit(
 
   Reference: Ziebart et al. 2008, section "Learning from demonstrated behavior"; Ziebart 2010, chapter 9.
   """
-  if iterations < 1:
-    raise ValueError(f"iterations must be at least 1, got {iterations}")
+  iterations = checks.whole("iterations", iterations)
   if callable(features):
     if initial is None:
       raise ValueError("a reward function needs initial parameters")

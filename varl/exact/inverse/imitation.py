@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varl import checks
 from varl.exact.inverse.expert import occupancy
 from varl.exact.tabular import MDP, SoftSolution, soft_value_iteration
 from varl.exact.tabular.mdp import concrete, log_prior_of, temperature_of
@@ -99,7 +100,7 @@ def adversarial_fixed_point(
   log_expert = jnp.asarray(log_expert, m.reward.dtype)
   if log_expert.shape != m.reward.shape:
     raise ValueError(f"log_expert must have shape {m.reward.shape}; got {log_expert.shape}")
-  return _adversarial(m, log_expert, c, log_p, form, iterations)
+  return _adversarial(m, log_expert, c, log_p, form, checks.whole("iterations", iterations))
 
 
 def iq_learn(
@@ -138,7 +139,7 @@ def iq_learn(
     raise ValueError(f"the expert must take every action where it is; it never takes {action} in state {state}")
   if alpha is not None and not (np.ndim(alpha) == 0 and alpha > 0):
     raise ValueError(f"regularisation must be above 0; got {regularisation}")
-  return _iq(m, expert, jnp.asarray(regularisation, m.reward.dtype), c, log_p, iterations)
+  return _iq(m, expert, jnp.asarray(regularisation, m.reward.dtype), c, log_p, checks.whole("iterations", iterations))
 
 
 def _soft(m: MDP, reward: Array, temperature: Array, log_prior: Array) -> SoftSolution:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from varl import checks
 from varl.exact.linear_quadratic.problem import LinearQuadratic
 
 
@@ -54,6 +55,8 @@ def asymmetric(
 
   Reference: Galashov et al. 2019, 1905.01240, section 3: the prior that is best is the marginal of the policy.
   """
+  episode_length = checks.whole("episode_length", episode_length)
+  iterations = checks.whole("iterations", iterations)
   A, B, Q, R, W, gamma = (np.asarray(x, np.float64) for x in problem)
   n = len(A)
   mask = np.asarray(seen, bool)

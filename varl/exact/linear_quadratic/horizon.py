@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varl import checks
 from varl.exact.linear_quadratic.problem import LinearQuadratic
 from varl.exact.linear_quadratic.riccati import symmetric
 from varl.exact.linear_quadratic.solve import Solution, flat_log_volume, gaussian_of, inverse, log_det, temperature_of
@@ -52,8 +53,7 @@ def finite_horizon(
   """
   if target not in TARGETS:
     raise ValueError(f"target is one of {', '.join(TARGETS)}; got {target!r}")
-  if isinstance(horizon, bool) or not isinstance(horizon, int | np.integer) or horizon < 1:
-    raise ValueError(f"horizon must be an integer of at least 1; got {horizon!r}")
+  horizon = checks.whole("horizon", horizon)
   alpha = temperature_of(problem, temperature)
   if prior_covariance is None:
     if prior_gain is not None:

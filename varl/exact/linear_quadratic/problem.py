@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varl import checks
 from varl.exact.linear_quadratic.riccati import symmetric
 from varl.types import Array, Key
 
@@ -90,8 +91,7 @@ def random(key: Key, states: int, actions: int, *, discount: float = 0.9, noise:
   Raises:
     ValueError: arguments out of range.
   """
-  if states < 1 or actions < 1:
-    raise ValueError(f"states and actions must be at least 1; got states={states}, actions={actions}")
+  states, actions = checks.whole("states", states), checks.whole("actions", actions)
   if not 0.0 <= noise < float("inf"):
     raise ValueError(f"noise must be finite and >= 0; got {noise}")
   _check_discount(discount)

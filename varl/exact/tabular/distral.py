@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.exact.tabular.mdp import MDP, check_discount
 from varl.exact.tabular.values import soft_value_iteration, visitation
 from varl.types import Array
@@ -59,8 +60,7 @@ def distral(tasks: MDP, *, divergence: Any, entropy: Any, iterations: int = 500,
   for name, cost, least in (("divergence", divergence, "above 0"), ("entropy", entropy, "at least 0")):
     if isinstance(cost, int | float) and not (cost > 0 if least == "above 0" else cost >= 0):
       raise ValueError(f"{name} must be {least}, got {cost}")
-  if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-    raise ValueError(f"iterations must be an integer of at least 1; got {iterations!r}")
+  iterations = checks.whole("iterations", iterations)
   check_discount(tasks.discount)
   return _run(tasks, jnp.asarray(divergence, float), jnp.asarray(entropy, float), iterations, weighted)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.exact.tabular.mdp import MDP, check_horizon, log_prior_of, temperature_of
 from varl.exact.tabular.values import policy_evaluation, soft_value_iteration
 from varl.types import Array
@@ -65,8 +66,7 @@ def expectation_maximisation(
   check_horizon(m, None)
   if e_step not in ("optimal", "one_step"):
     raise ValueError(f"e_step must be 'optimal' or 'one_step'; got {e_step!r}")
-  if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-    raise ValueError(f"iterations must be an integer of at least 1; got {iterations!r}")
+  iterations = checks.whole("iterations", iterations)
   return _run(m, c, jax.nn.log_softmax(log_p), iterations, e_step)
 
 

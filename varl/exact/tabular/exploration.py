@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from varl.exact.tabular.mdp import MDP, canonical, check_horizon, dense
+from varl import checks
+from varl.exact.tabular.mdp import MDP, canonical, dense
 from varl.exact.tabular.messages import safe_log
 from varl.exact.tabular.values import hard_value_iteration, policy_evaluation, soft_value_iteration
 from varl.types import Array, Key
@@ -53,8 +54,7 @@ def belief(
   Raises:
     ValueError: fewer than one state or action; a concentration or deviation that is not above 0.
   """
-  if states < 1 or actions < 1:
-    raise ValueError(f"a process has at least one state and one action; got {states} and {actions}")
+  states, actions = checks.whole("states", states), checks.whole("actions", actions)
   for name, given in (("concentration", concentration), ("reward_std", reward_std)):
     if not isinstance(given, jax.core.Tracer) and not bool(jnp.all(jnp.asarray(given) > 0)):
       raise ValueError(f"{name} must be above 0; got {given}")
@@ -148,12 +148,10 @@ def explore(
   """
   if strategy not in STRATEGIES:
     raise ValueError(f"strategy is one of {', '.join(STRATEGIES)}; got {strategy!r}")
-  if horizon is None or episodes < 1:
-    raise ValueError(f"exploring needs at least one episode and one step; got episodes={episodes}, horizon={horizon}")
-  check_horizon(m, horizon)
+  episodes, horizon = checks.whole("episodes", episodes), checks.whole("horizon", horizon)
   m = dense(m)
   prior = belief(*m.reward.shape) if prior is None else prior
-  return _explore(m, key, prior, noise_std, epsilon, temperature, int(episodes), int(horizon), strategy)
+  return _explore(m, key, prior, noise_std, epsilon, temperature, episodes, horizon, strategy)
 
 
 @partial(jax.jit, static_argnames=("episodes", "horizon", "strategy"))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varl import checks
 from varl.types import Array
 
 # TensorFloat-32 and bfloat16, the defaults of some accelerators, would make answers here less than exact.
@@ -197,14 +198,14 @@ def temperature_of(m: MDP, temperature: Any, *, zero: bool = False) -> Array:
   return jnp.asarray(temperature, m.reward.dtype)
 
 
-def check_horizon(m: MDP, horizon: int | None) -> None:
-  """Raises ValueError for a horizon below 1, and for none where the discount is 1 and sums would not end."""
+def check_horizon(m: MDP, horizon: int | None) -> int | None:
+  """The horizon; raises ValueError for one below 1, and for none where the discount is 1 and sums would not end."""
   if horizon is None:
     discount = concrete(m.discount)
     if discount is not None and not discount < 1:
       raise ValueError(f"an infinite horizon needs discount < 1; got {discount}: give horizon=H")
-  elif isinstance(horizon, bool) or not isinstance(horizon, int | np.integer) or horizon < 1:
-    raise ValueError(f"horizon must be an integer of at least 1, or None; got {horizon!r}")
+    return None
+  return checks.whole("horizon", horizon)
 
 
 def check_discount(discount: Any) -> None:

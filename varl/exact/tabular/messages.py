@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.exact.tabular.mdp import (
   MDP,
   arrivals,
   at_successors,
-  check_horizon,
   log_expected,
   log_prior_of,
   temperature_of,
@@ -109,10 +109,7 @@ def elbo(m: MDP, log_policy: Any, *, temperature: Any, horizon: int, log_prior: 
 
 
 def _checked(m: MDP, temperature: Any, log_prior: Any, horizon: int) -> tuple[Array, Array, int]:
-  if horizon is None:
-    raise ValueError("messages need a horizon of at least 1; got None")
-  check_horizon(m, horizon)
-  return temperature_of(m, temperature), log_prior_of(m, log_prior), int(horizon)
+  return temperature_of(m, temperature), log_prior_of(m, log_prior), checks.whole("horizon", horizon)
 
 
 @partial(jax.jit, static_argnames="horizon")

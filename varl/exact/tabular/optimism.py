@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.exact.tabular.mdp import MDP, canonical, check_horizon, log_prior_of, temperature_of
 from varl.exact.tabular.messages import message_backup, posterior_dynamics, safe_log
 from varl.exact.tabular.values import MAX_ITERATIONS, fixed_point, soft_scale
@@ -63,7 +64,7 @@ def optimistic_model(
   """
   c, log_p = temperature_of(m, temperature), log_prior_of(m, log_prior)
   check_horizon(m, None)
-  return _optimistic(m, c, log_p, tolerance, max_iterations)
+  return _optimistic(m, c, log_p, tolerance, checks.whole("max_iterations", max_iterations))
 
 
 def corrected_problem(m: MDP, log_dynamics: Any, *, temperature: Any) -> MDP:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.exact.tabular.mdp import (
   MDP,
   at_successors,
-  check_horizon,
   expected,
   log_expected,
   log_prior_of,
@@ -79,17 +79,13 @@ def planning_limit(
   """
   if weight not in WEIGHTS:
     raise ValueError(f"weight is one of {', '.join(WEIGHTS)}; got {weight!r}")
-  if horizon is None:
-    raise ValueError("planning needs a horizon of at least 1; got None")
-  check_horizon(m, horizon)
-  steps = horizon if steps is None else steps
-  if not 1 <= steps <= horizon:
-    raise ValueError(f"steps must be in [1, horizon={horizon}]; got {steps}")
+  horizon = checks.whole("horizon", horizon)
+  steps = horizon if steps is None else checks.whole("steps", steps, below=horizon + 1)
   c, log_p = temperature_of(m, temperature), log_prior_of(m, log_prior)
   solve = message_passing if weight == "sampled" else soft_value_iteration
   value = solve(m, temperature=c, horizon=horizon, log_prior=log_p).value
   proposal = jnp.broadcast_to(jnp.asarray(log_policy, m.reward.dtype), m.reward.shape)
-  return _limit(m, c, log_p, proposal, value, int(steps), weight)
+  return _limit(m, c, log_p, proposal, value, steps, weight)
 
 
 @partial(jax.jit, static_argnames=("steps", "weight"))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from varl import checks
 from varl.exact.tabular.mdp import MDP, check_discount, mdp
 from varl.types import Key
 
@@ -34,11 +35,9 @@ def random_mdp(
   Raises:
     ValueError: fewer than one state, action or successor, no state that is not terminal, or a discount outside [0, 1].
   """
-  for name, number in (("states", states), ("actions", actions), ("branching", branching)):
-    if number is not None and number < 1:
-      raise ValueError(f"random_mdp needs {name} >= 1; got {number}")
-  if not 0 <= terminal < states:
-    raise ValueError(f"random_mdp needs 0 <= terminal < states; got terminal={terminal}, states={states}")
+  states, actions = checks.whole("states", states), checks.whole("actions", actions)
+  branching = None if branching is None else checks.whole("branching", branching)
+  terminal = checks.whole("terminal", terminal, least=0, below=states)
   check_discount(discount)
   return _random(key, discount, states, actions, branching, terminal)
 
@@ -51,8 +50,7 @@ def chain(length: int = 6, *, discount: Any = 0.9, back: float = 0.1, end: float
   Raises:
     ValueError: `length` below 2.
   """
-  if length < 2:
-    raise ValueError(f"length must be at least 2; got {length}")
+  length = checks.whole("length", length, least=2)
   cells = np.arange(length)
   transition, reward = np.zeros((length, 2, length)), np.zeros((length, 2))
   transition[:, 0, 0] = 1.0
@@ -169,7 +167,8 @@ def _random(key: Key, discount: Any, states: int, actions: int, branching: int |
 
 
 def _open_grid(rows: int, columns: int) -> list[str]:
-  if rows < 1 or columns < 1 or rows * columns < 2:
+  rows, columns = checks.whole("rows", rows), checks.whole("columns", columns)
+  if rows * columns < 2:
     raise ValueError(f"a grid needs at least two cells; got {rows} by {columns}")
   flat = "S" + "." * (rows * columns - 2) + "G"
   return [flat[row * columns : (row + 1) * columns] for row in range(rows)]

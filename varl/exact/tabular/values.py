@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.exact.tabular.mdp import (
   MDP,
   advance,
@@ -101,8 +102,8 @@ def soft_value_iteration(
   for the objective and Eq. 11 for the policy.
   """
   c, log_p = temperature_of(m, temperature), log_prior_of(m, log_prior)
-  check_horizon(m, horizon)
-  return _soft(m, c, log_p, tolerance, horizon, max_iterations)
+  horizon = check_horizon(m, horizon)
+  return _soft(m, c, log_p, tolerance, horizon, checks.whole("max_iterations", max_iterations))
 
 
 def hard_value_iteration(
@@ -121,8 +122,8 @@ def hard_value_iteration(
   Raises:
     ValueError: a horizon below 1, or none at discount 1.
   """
-  check_horizon(m, horizon)
-  return _hard(m, tolerance, horizon, max_iterations)
+  horizon = check_horizon(m, horizon)
+  return _hard(m, tolerance, horizon, checks.whole("max_iterations", max_iterations))
 
 
 def policy_evaluation(
@@ -150,7 +151,7 @@ def policy_evaluation(
   Reference: Marino et al., "On the Design of Variational RL Algorithms", Eq. 8 to 10.
   """
   c, log_p = temperature_of(m, temperature, zero=True), log_prior_of(m, log_prior)
-  check_horizon(m, horizon)
+  horizon = check_horizon(m, horizon)
   return _evaluate(m, c, log_p, policy_of(m, log_policy, horizon))
 
 
@@ -169,7 +170,7 @@ def visitation(m: MDP, log_policy: Any, *, horizon: int | None = None) -> Array:
   Raises:
     ValueError: a policy of the wrong shape, a horizon below 1, or none at discount 1.
   """
-  check_horizon(m, horizon)
+  horizon = check_horizon(m, horizon)
   return _visit(m, policy_of(m, log_policy, horizon))
 
 
