@@ -265,7 +265,7 @@ def test_the_enumerated_posterior_settles_at_the_boltzmann_policy():
 @pytest.mark.parametrize(
   ("kwargs", "message"),
   [
-    ({"gamma": 1.0}, r"discount lies in \[0, 1\), got 1.0"),
+    ({"gamma": 1.0}, r"gamma lies in \[0, 1\), got 1.0"),
     ({"gamma": -0.1}, "got -0.1"),
     ({"tau": 0.0}, r"\(0, 1\], got 0.0"),
     ({"tau": 1.1}, r"\(0, 1\], got 1.1"),

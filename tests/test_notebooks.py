@@ -8,6 +8,9 @@ import pytest
 from ipykernel import kernelspec
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.py"))
+LONG = ("options_that_stay_alive", "planning", "swap_an_axis")
+"""Those that learn for more than a minute on two cores: they run with `-m slow`."""
+RUNS = [pytest.param(path, marks=pytest.mark.slow) if path.stem in LONG else path for path in NOTEBOOKS]
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def kernel(tmp_path, monkeypatch):
   return "this-python"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_it_runs(path, kernel):
   notebook = jupytext.read(path)
   where = {"metadata": {"path": str(path.parent)}}

@@ -37,14 +37,23 @@ def unit_interval(config: Any, *names: str, lower_open: bool = False, upper_open
   Raises:
     ValueError: naming the field, its value and what is allowed.
   """
-  interval = f"{'(' if lower_open else '['}0, 1{')' if upper_open else ']'}"
   for name in names:
-    value = plain(getattr(config, name))
-    if value is None or hasattr(value, "dtype"):
-      continue
-    number = float(value) if _is_number(value) else math.nan
-    if not 0 <= number <= 1 or (lower_open and number == 0) or (upper_open and number == 1):
-      raise ValueError(f"{name} lies in {interval}, got {value!r}")
+    share(name, getattr(config, name), lower_open=lower_open, upper_open=upper_open)
+
+
+def share(name: str, value: Any, *, lower_open: bool = False, upper_open: bool = False) -> None:
+  """Checks that an argument lies in the unit interval, its ends open or closed; traced arrays and None pass.
+
+  Raises:
+    ValueError: naming the argument, its value and what is allowed.
+  """
+  number = plain(value)
+  if number is None or hasattr(number, "dtype"):
+    return
+  fits = _is_number(number) and 0 <= number <= 1
+  if not fits or (lower_open and number == 0) or (upper_open and number == 1):
+    interval = f"{'(' if lower_open else '['}0, 1{')' if upper_open else ']'}"
+    raise ValueError(f"{name} lies in {interval}, got {_shown(number)}")
 
 
 def arguments(*, above: dict[str, Any] | None = None, least: dict[str, Any] | None = None) -> None:
@@ -77,7 +86,7 @@ def whole(name: str, value: Any, *, least: int = 1, below: int | None = None) ->
   number = plain(value, whole=True)
   is_whole = isinstance(number, int) and not isinstance(number, bool)
   if not is_whole or number < least or (below is not None and number >= below):
-    raise ValueError(f"{name} is {counts(least, below)}, got {value!r:.80}")
+    raise ValueError(f"{name} is {counts(least, below)}, got {_shown(value)}")
   return number
 
 
@@ -105,8 +114,13 @@ def finite(name: str, value: Any) -> float:
   """
   number = plain(value)
   if not _is_number(number) or not math.isfinite(number):
-    raise ValueError(f"{name} is a finite number, got {value!r:.80}")
+    raise ValueError(f"{name} is a finite number, got {_shown(value)}")
   return float(number)
+
+
+def _shown(value: Any) -> str:
+  """What was given, on one line."""
+  return " ".join(repr(value).split())[:80]
 
 
 def _is_number(value: Any) -> bool:

@@ -245,5 +245,4 @@ def _check(reward: Array, lam: Array | float, **arrays: Array) -> None:
   for name, array in arrays.items():
     if array.shape != reward.shape:
       raise ValueError(f"{name} has the reward's shape {reward.shape}, got {array.shape}")
-  if isinstance(lam, int | float) and not 0.0 <= lam <= 1.0:
-    raise ValueError(f"lam lies in [0, 1], got {lam}")
+  checks.share("lam", lam)

@@ -181,8 +181,7 @@ def track(group: str, *, into: str, rate: float | Array = 1.0, name: str | None 
   """
   if into == group:
     raise ValueError(f"track copies one group into another, got {group!r} for both")
-  if isinstance(rate, int | float) and not 0.0 < rate <= 1.0:
-    raise ValueError(f"the rate of a target copy lies in (0, 1], got {rate}")
+  checks.share("rate", rate, lower_open=True)
   label = into if name is None else name
 
   def init(params: Params) -> State:

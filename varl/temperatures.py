@@ -68,8 +68,7 @@ def kl_budget(
   Raises:
     ValueError: a concrete ε that is not positive.
   """
-  if isinstance(epsilon, int | float) and not epsilon > 0:
-    raise ValueError(f"a KL budget is above 0, got {epsilon}")
+  checks.arguments(above={"epsilon": epsilon})
 
   def measure(design: Design, params: Params, batch: Batch, drawn: Particles) -> tuple[Array, Array, Metrics]:
     def of_rows(x: Array) -> Array:
@@ -149,11 +148,8 @@ def bellman_residual(
   Reference: 1811.01132, section 3 (ε_ω), and its published code. Departures: ceiling and moving average; δ² is the mean
     over an ensemble's members; the actor reads the ε of the update before (`design.agent` joins its steps).
   """
-  for name, argument, least in (("scale", scale, True), ("ceiling", ceiling, True), ("initial", initial, False)):
-    if isinstance(argument, int | float) and not (argument > 0 or (argument == 0 and not least)):
-      raise ValueError(f"{name} must be {'> 0' if least else '>= 0'}, got {argument}")
-  if isinstance(average, int | float) and not 0.0 <= average < 1.0:
-    raise ValueError(f"average lies in [0, 1), got {average}")
+  checks.arguments(above={"scale": scale, "ceiling": ceiling}, least={"initial": initial})
+  checks.share("average", average, upper_open=True)
   rows = checks.whole("rows", rows)
 
   def value(params: Params) -> Array:

@@ -296,9 +296,9 @@ def test_bad_arguments():
   policy = posteriors.enumerated(TABLE, HEAD, optax.sgd(1.0))
   with pytest.raises(ValueError, match="surrogate is one of score, ratio, clip"):
     posteriors.score(policy, optax.sgd(1.0), surrogate="trpo")
-  with pytest.raises(ValueError, match="clip is > 0"):
+  with pytest.raises(ValueError, match="clip must be above 0"):
     posteriors.score(policy, optax.sgd(1.0), clip=0.0)
-  with pytest.raises(ValueError, match="max_kl is > 0"):
+  with pytest.raises(ValueError, match="max_kl must be above 0"):
     posteriors.natural(policy, None, max_kl=0.0)
   with pytest.raises(ValueError, match="iterations is a whole number >= 1"):
     posteriors.natural(policy, None, iterations=0)

@@ -150,5 +150,5 @@ def test_what_does_not_fit_is_an_error():
   critic = networks.action_in(linear(2, 3), lambda a: a)
   with pytest.raises(ValueError, match="different groups, got 'critic' for both"):
     values.state_value(critic, linear(0, 2), optax.sgd(0.1), state_group="critic")
-  with pytest.raises(ValueError, match=r"discount lies in \[0, 1\), got 1.0"):
+  with pytest.raises(ValueError, match=r"gamma lies in \[0, 1\), got 1.0"):
     values.state_value(critic, linear(0, 2), optax.sgd(0.1), gamma=1.0)

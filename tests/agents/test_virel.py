@@ -371,8 +371,8 @@ def test_the_temperature_of_each():
     ({"residual_scale": 0.0}, "residual_scale is a finite number > 0"),
     ({"residual_batch": 0}, "residual_batch"),
     ({"residual_average": 1.0}, r"residual_average lies in \[0, 1\), got 1.0"),
-    ({"ceiling": 0.0}, "ceiling must be > 0, got 0.0"),
-    ({"ceiling": float("nan")}, "ceiling must be > 0, got nan"),
+    ({"ceiling": 0.0}, "ceiling must be above 0, got 0.0"),
+    ({"ceiling": float("nan")}, "ceiling must be above 0, got nan"),
     ({"gamma": 1.0}, "gamma"),
     ({"policy": "gaussain"}, "policy is one of"),
   ],
@@ -384,8 +384,8 @@ def test_a_bad_config_is_an_error(change, message):
 
 def test_a_bad_residual_is_an_error():
   for options, message in (
-    ({"scale": -1.0}, "scale must be > 0, got -1.0"),
-    ({"scale": 1.0, "initial": -0.5}, "initial must be >= 0, got -0.5"),
+    ({"scale": -1.0}, "scale must be above 0, got -1.0"),
+    ({"scale": 1.0, "initial": -0.5}, "initial must be at least 0, got -0.5"),
     ({"scale": 1.0, "average": 1.0}, r"average lies in \[0, 1\), got 1.0"),
     ({"scale": 1.0, "rows": 0}, "rows is a whole number >= 1, got 0"),
   ):

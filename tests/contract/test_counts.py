@@ -119,7 +119,7 @@ def test_every_whole_number_is_looked_at():
   assert sorted(PASSED_ON.keys() - (found.keys() - seen)) == []
 
 
-WRONG = ["3", 2.5, -1, True, float("nan"), [[3]], {}]
+WRONG = ["3", 2.5, -1, True, float("nan"), [[3]], {}, np.ones((9, 9))]
 RIGHT = [np.int64(4), np.array(4), jnp.int32(4), 4.0]
 SPEC = envs.spec(toys.PointMass())
 NETWORK = networks.mlp(4, 2, hidden=(4,))
@@ -150,7 +150,7 @@ COUNTS = {
   "num_envs": lambda x: envs.vectorize(toys.Chain(3), x).num_envs,
   "episode_length": lambda x: envs.vectorize(toys.Chain(3), 2, episode_length=x).episode_length,
   "episodes": lambda x: varl.evaluator(toys.Chain(3), AGENT, episodes=x),
-  "seeds": lambda x: members.runs(RUN, [{}], 2.5 if isinstance(x, list | dict) else x),
+  "seeds": lambda x: members.runs(RUN, [{}], 2.5 if isinstance(x, dict) or np.ndim(x) else x),
   "search_seed": lambda x: members.settings(RUN.config, {}, {"gamma": (0.1, 0.9)}, 1, x),
   "seed": lambda x: compare.estimate([1.0, 2.0], resamples=3, seed=x),
   "resamples": lambda x: compare.estimate([1.0, 2.0], resamples=x),
@@ -166,6 +166,9 @@ NUMBERS = {
   "tau": lambda x: members.settings(RUN.config, {}, {"tau": (0.0, x)}, 1, 0),
   "confidence": lambda x: compare.estimate([1.0, 2.0], resamples=3, confidence=x),
   "fps": lambda x: film.check("a.gif", fps=x),
+  "rate": lambda x: step.track("a", into="b", rate=x),
+  "lam": lambda x: values.retrace(4, x),
+  "risk": lambda x: values.quantile(4, risk=x),
   "clip": lambda x: rewards.log_ratio(SPEC, NETWORK, NETWORK, optax.sgd(0.1), execute=lambda a: a, clip=x),
 }
 """Numbers that are no counts, likewise."""

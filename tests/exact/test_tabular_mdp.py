@@ -215,7 +215,7 @@ def test_faulty_horizons_priors_and_policies_are_named():
   for build, message in (
     (lambda: tabular.random_mdp(jax.random.key(0), 0, 2), "states is a whole number >= 1"),
     (lambda: tabular.random_mdp(jax.random.key(0), 2, 2, branching=0), "branching is a whole number >= 1"),
-    (lambda: tabular.random_mdp(jax.random.key(0), 2, 2, terminal=2), "terminal < states"),
+    (lambda: tabular.random_mdp(jax.random.key(0), 2, 2, terminal=2), r"terminal is a whole number in \[0, 2\), got 2"),
     (lambda: tabular.chain(1), "length is a whole number >= 2"),
     (lambda: tabular.gridworld(["SG", "."]), "rows of equal length"),
     (lambda: tabular.gridworld(["SX"]), "made of"),

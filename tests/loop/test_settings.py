@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from varl.checks import nearest, positive, unit_interval
+from varl.checks import nearest, plain, positive, unit_interval
 from varl.envs.catalog import RESETS
 from varl.loop.settings import Settings
 from varl.run import configure
@@ -112,15 +114,24 @@ class Config:
   x: object
 
 
-@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), True, "1"])
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), True, "1", jnp.float32(-1.0), np.array(0)])
 def test_positive(value):
   with pytest.raises(ValueError, match=r"x is a finite number > 0, got"):
     positive(Config(value), "x")
 
 
-@pytest.mark.parametrize("value", [1, 0.5, None, jnp.float32(-1.0)])
+@pytest.mark.parametrize("value", [1, 0.5, None, jnp.float32(1.0), np.array(2)])
 def test_positive_lets_pass(value):
   positive(Config(value), "x")
+
+
+def test_what_is_traced_passes():
+  def checked(x):
+    positive(Config(x), "x")
+    unit_interval(Config(x), "x")
+    return x
+
+  assert jax.jit(checked)(-7.0) == -7.0
 
 
 def test_zero_and_whole():
@@ -140,18 +151,19 @@ def test_zero_and_whole():
     (float("nan"), {}, r"\[0, 1\]"),
     (True, {}, r"\[0, 1\]"),
     ("0.5", {}, r"\[0, 1\]"),
+    (np.array(7.0), {}, r"\[0, 1\]"),
     (0.0, {"lower_open": True}, r"\(0, 1\]"),
     (1.0, {"upper_open": True}, r"\[0, 1\)"),
     (1, {"lower_open": True, "upper_open": True}, r"\(0, 1\)"),
   ],
 )
 def test_unit_interval(value, ends, interval):
-  with pytest.raises(ValueError, match=rf"x lies in {interval}, got {value!r}"):
+  with pytest.raises(ValueError, match=rf"x lies in {interval}, got {plain(value)!r}"):
     unit_interval(Config(value), "x", **ends)
 
 
 def test_unit_interval_lets_pass():
-  for value in (0, 0.0, 0.5, 1, 1.0, jnp.float32(7.0)):
+  for value in (0, 0.0, 0.5, 1, 1.0, jnp.float32(0.5)):
     unit_interval(Config(value), "x")
   unit_interval(Config(0.0), "x", upper_open=True)
   unit_interval(Config(1.0), "x", lower_open=True)

@@ -136,7 +136,7 @@ def test_the_length_follows_its_schedule():
   [
     ({"horizon": 0}, "horizon is a whole number >= 1, got 0"),
     ({"horizon": 1.5}, "horizon is a whole number >= 1, got 1.5"),
-    ({"real_share": 1.5}, r"a share in \[0, 1\], got 1.5"),
+    ({"real_share": 1.5}, r"real_share lies in \[0, 1\], got 1.5"),
   ],
 )
 def test_bad_arguments(options, message):

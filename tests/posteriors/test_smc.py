@@ -297,7 +297,7 @@ def test_the_mode_is_where_weight_times_proposal_is_highest(exact):
     ({"horizon": 0}, "horizon is a whole number >= 1"),
     ({"value_samples": 0}, "value_samples is a whole number >= 1"),
     ({"target": "greedy"}, "target is one of variational, optimistic; got 'greedy'"),
-    ({"resample_below": 1.5}, r"share of the particles in \[0, 1\], got 1.5"),
+    ({"resample_below": 1.5}, r"resample_below lies in \[0, 1\], got 1.5"),
   ],
 )
 def test_bad_arguments(options, message):

@@ -424,7 +424,7 @@ def test_the_fixed_priors_mode_can_act():
   [
     (lambda: learned(bounds=bounds(mean=0.1)), r"parts \['covariance', 'mean'\], but there are bounds for \['mean'\]"),
     (lambda: temperatures.kl_budget(duals.dual(1.0), optax.sgd(1.0), 0.0), "above 0, got 0.0"),
-    (lambda: priors.samples(0), "one action a state at least, got 0"),
+    (lambda: priors.samples(0), "n is a whole number >= 1, got 0"),
     (
       lambda: posteriors.acting_by_prior(posteriors.boltzmann()).mode(
         Design(priors.uniform(HEAD), None, None, None), {}, (), OBS, None

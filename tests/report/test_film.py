@@ -133,7 +133,7 @@ def test_what_is_no_film(tmp_path):
   assert film.check(tmp_path / "x.gif", overwrite=True).read_bytes() == b"mine"
   with pytest.raises(ValueError, match=r"width is a whole number in \[16, 4097\), got 3"):
     film.check(tmp_path / "y.gif", width=3)
-  with pytest.raises(ValueError, match=r"lie in \(0, 60\], got 90"):
+  with pytest.raises(ValueError, match=r"lies in \(0, 60\], got 90"):
     film.check(tmp_path / "y.gif", fps=90.0)
   with pytest.raises(ValueError, match="no states to draw"):
     film.write(iter([]), tmp_path / "y.gif", 10.0)

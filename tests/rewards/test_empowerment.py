@@ -176,7 +176,7 @@ def test_it_pays_an_agent(module):
   ("build", "message"),
   [
     (lambda: made(0, 1), "steps is a whole number >= 1, got 0"),
-    (lambda: made(1, 1, explore=1.0), r"explore is the share of sequences drawn at random, in \[0, 1\); got 1.0"),
+    (lambda: made(1, 1, explore=1.0), r"explore lies in \[0, 1\), got 1.0"),
     (lambda: made(7, 1), r"4 \*\* 7 = 16,384 sequences of actions; at most 4,096"),
     (lambda: made(2, 1).step(Design(None, None, None, None)), "followed in a model, and the design has none"),
   ],

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from varl import checks
 from varl.types import Array
 
 
@@ -27,8 +28,7 @@ def top_weights(
 
   Reference: 1909.12238, Eq. 3, with D̃ the better half, as the paper takes it.
   """
-  if isinstance(share, int | float) and not 0.0 < share <= 1.0:
-    raise ValueError(f"the share of rows that are followed lies in (0, 1], got {share}")
+  checks.share("share", share, lower_open=True)
   everyone = advantage if axis is None else jax.lax.all_gather(advantage, axis, tiled=True)
   kept = jnp.clip(jnp.floor(share * everyone.size).astype(jnp.int32), 1, everyone.size)
   threshold = jnp.sort(everyone)[everyone.size - kept]

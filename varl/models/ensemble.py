@@ -108,8 +108,7 @@ def ensemble(
   low, high = log_variance
   if not low < high:
     raise ValueError(f"the bounds of log σ² are (min, max) with min < max, got {log_variance}")
-  if isinstance(memory, int | float) and not 0.0 <= memory < 1.0:
-    raise ValueError(f"memory lies in [0, 1), got {memory}")
+  checks.share("memory", memory, upper_open=True)
   size = spec.observation_size + 1
   scale_group, fresh_group = f"{group}_scale", f"{group}_fresh"
   some = None if elites in (None, members) else elites

@@ -46,8 +46,7 @@ def imagined(
     ValueError: a horizon below 1, or a share outside [0, 1].
   """
   horizon = checks.whole("horizon", horizon)
-  if isinstance(real_share, int | float) and not 0.0 <= real_share <= 1.0:
-    raise ValueError(f"real_share is a share in [0, 1], got {real_share}")
+  checks.share("real_share", real_share)
 
   def init(key: Key) -> Params:
     counted = {} if schedule is None else {group: {"rollouts": jnp.zeros((), jnp.int32)}}

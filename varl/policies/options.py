@@ -54,10 +54,8 @@ def choice(network: Any, count: int, *, continuation: float | Array = 0.0, group
   Raises:
     ValueError: fewer than one option, or a concrete continuation outside [0, 1].
   """
-  checks.arguments(least={"continuation": continuation})
+  checks.share("continuation", continuation)
   count = checks.whole("count", count)
-  if isinstance(continuation, int | float) and continuation > 1:
-    raise ValueError(f"continuation is a probability, got {continuation}")
 
   def log_prob(params: Params, obs: Observation, previous: Array) -> Array:
     before = jax.nn.one_hot(previous, count, dtype=obs.dtype)

@@ -184,8 +184,7 @@ def taken(*, share: float | Array = 0.5, budget: float | Array | None = None) ->
     ValueError: a share outside (0, 1]; at the update, a batch without advantages, or a concrete budget that its rows
       cannot reach: η would fall without end.
   """
-  if isinstance(share, int | float) and not 0.0 < share <= 1.0:
-    raise ValueError(f"the share of rows that are followed lies in (0, 1], got {share}")
+  checks.share("share", share, lower_open=True)
 
   def particles(design: Design, params: Params, batch: Batch, key: Key) -> Particles:
     shared: Any = batch.extras.get(POSTERIOR_STREAM)

@@ -102,8 +102,7 @@ def smc(
   value_samples = checks.whole("value_samples", value_samples)
   if target not in TARGETS:
     raise ValueError(f"target is one of {', '.join(TARGETS)}; got {target!r}")
-  if isinstance(resample_below, int | float) and not 0.0 <= resample_below <= 1.0:
-    raise ValueError(f"resample_below is a share of the particles in [0, 1], got {resample_below}")
+  checks.share("resample_below", resample_below)
   if jax.tree.leaves(policy.carry(1)):
     raise ValueError("planning proposes from a policy without memory, but this one has a carry")
 

@@ -51,8 +51,7 @@ def score(
   """
   if surrogate not in SURROGATES:
     raise ValueError(f"surrogate is one of {', '.join(SURROGATES)}; got {surrogate!r}")
-  if isinstance(clip, int | float) and not clip > 0:
-    raise ValueError(f"clip is > 0, got {clip}")
+  checks.arguments(above={"clip": clip})
   _, evaluate = _densities(policy)
 
   def step(design: Design) -> TrainStep:
@@ -122,8 +121,7 @@ def natural(
 
   Reference: Schulman et al. 2015, 1502.05477, Eq. 14 and appendix C.
   """
-  if isinstance(max_kl, int | float) and not max_kl > 0:
-    raise ValueError(f"max_kl is > 0, got {max_kl}")
+  checks.arguments(above={"max_kl": max_kl})
   iterations, backtracks = checks.whole("iterations", iterations), checks.whole("backtracks", backtracks, least=0)
   density, _ = _densities(policy)
 

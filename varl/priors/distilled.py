@@ -70,7 +70,7 @@ def distilled(
 
   Reference: Teh et al. 2017, 1707.04175, Eq. 1 and 7; Galashov et al. 2019, 1905.01240, section 3.
   """
-  _check_share(share)
+  checks.share("share", share, lower_open=True)
   target = f"target_{group}"
 
   def outputs(params: Params, obs: Observation, source: str) -> Array:
@@ -128,7 +128,7 @@ def column(
 
   Reference: Teh et al. 2017, 1707.04175, Eq. 8 and section 3.2.
   """
-  _check_share(share)
+  checks.share("share", share, lower_open=True)
 
   def outputs(params: Params, obs: Observation) -> Array:
     own: dict[str, Array] = params[group]
@@ -171,8 +171,3 @@ def two_columns(
     return share * jax.nn.log_softmax(shared.apply(params["shared"], sees(obs))) + beta * own.apply(params["own"], obs)
 
   return Network(init, apply)
-
-
-def _check_share(share: float | Array) -> None:
-  if isinstance(share, int | float) and not 0.0 < share <= 1.0:
-    raise ValueError(f"the share of the divergence in what is paid for lies in (0, 1], got {share}")

@@ -61,8 +61,7 @@ def empowerment(
   Reference: Mohamed and Rezende 2015, 1509.08731, Eq. 5 and Eq. 10-12; Gregor, Rezende, Wierstra 2016, 1611.07507.
   """
   head = _head(spec, steps)
-  if isinstance(explore, int | float) and not 0.0 <= explore < 1.0:
-    raise ValueError(f"explore is the share of sequences drawn at random, in [0, 1); got {explore}")
+  checks.share("explore", explore, upper_open=True)
 
   def init(key: Key) -> Params:
     keys = jax.random.split(key, 3)

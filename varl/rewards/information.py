@@ -67,8 +67,7 @@ def information_gain(
     raise ValueError(f"form is one of {', '.join(GAINS)}; got {form!r}")
   samples = checks.whole("samples", samples)
   checks.arguments(above={"prior_std": prior_std, "noise_std": noise_std, "clip": clip})
-  if isinstance(memory, int | float) and not 0.0 <= memory < 1.0:
-    raise ValueError(f"memory lies in [0, 1), got {memory}")
+  checks.share("memory", memory, upper_open=True)
   scale_group, median_group = f"{group}_scale", f"{group}_median"
   inputs = state_action(spec, execute)
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from varl import checks, losses, normalize
 from varl import demonstrations as demos
-from varl import losses, normalize
 from varl.demonstrations import Demonstrations
 from varl.networks import state_action
 from varl.types import Array, Batch, Key, Metrics, Observation, Params, Spec
@@ -42,8 +42,8 @@ def inputs_of(spec: Spec, execute: Callable[[Array], Array], *, state_only: bool
 
 def check_absorbing(gamma: Any, absorbing: bool) -> None:
   """Raises ValueError where an absorbing state would be stayed in without end."""
-  if absorbing and isinstance(gamma, int | float) and not 0.0 <= gamma < 1.0:
-    raise ValueError(f"an absorbing state is stayed in for γ/(1 - γ) steps: gamma lies in [0, 1), got {gamma}")
+  if absorbing:
+    checks.share("where an absorbing state is stayed in for γ/(1 - γ) steps, gamma", gamma, upper_open=True)
 
 
 def absorbing_steps(discount: Array, gamma: Array | float) -> Array:

@@ -263,7 +263,6 @@ def state_value(
 
 def check(gamma: float | Array, pessimism: str | float | Array) -> None:
   """Raises ValueError for a concrete discount outside [0, 1), or an unknown pessimism."""
-  if isinstance(gamma, int | float) and not 0.0 <= gamma < 1.0:
-    raise ValueError(f"the discount lies in [0, 1), got {gamma}")
+  checks.share("gamma", gamma, upper_open=True)
   if isinstance(pessimism, str) and pessimism != "min":
     raise ValueError(f"pessimism is 'min' or a number of standard deviations, got {pessimism!r}")

@@ -26,8 +26,7 @@ def retrace(sequence: int, lam: float | Array = 1.0) -> Correction:
   Raises:
     ValueError: sequences shorter than 2, or a concrete λ outside [0, 1].
   """
-  if isinstance(lam, int | float) and not 0.0 <= lam <= 1.0:
-    raise ValueError(f"lam lies in [0, 1], got {lam}")
+  checks.share("lam", lam)
 
   def target(row: Any, next_value: Array, taken: Any, gamma: float | Array) -> Array:
     reward, discount, truncated = row

@@ -160,8 +160,7 @@ def _joined(x: Array) -> Array:
 
 
 def _at_risk(atoms: Callable[[Array], tuple[Array, Array]], risk: float | Array) -> Callable[[Array], Array]:
-  if isinstance(risk, int | float) and not 0.0 < risk <= 1.0:
-    raise ValueError(f"risk lies in (0, 1], got {risk}")
+  checks.share("risk", risk, lower_open=True)
   if isinstance(risk, int | float) and risk == 1.0:
     return lambda outputs: jnp.sum(jnp.multiply(*atoms(outputs)), axis=-1)
   return lambda outputs: losses.conditional_value_at_risk(*atoms(outputs), risk)

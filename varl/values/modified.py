@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from varl import losses
+from varl import checks, losses
 from varl.types import Array, Batch, Design, Key, Metrics, Params, State, TrainStep, Value
 
 
@@ -21,8 +21,7 @@ def out_of_bounds_penalty(value: Value, weight: float | Array) -> Value:
   Raises:
     ValueError: a concrete weight that is negative.
   """
-  if isinstance(weight, int | float) and not weight >= 0:
-    raise ValueError(f"the penalty on actions out of bounds is >= 0, got {weight}")
+  checks.arguments(least={"weight": weight})
 
   def penalty(action: Array) -> Array:
     return weight * jnp.sum(jnp.square(action - jnp.clip(action, -1.0, 1.0)), axis=-1)
@@ -51,8 +50,7 @@ def munchausen(
   Raises:
     ValueError: a concrete m outside [0, 1], or l0 above 0.
   """
-  if isinstance(scale, int | float) and not 0.0 <= scale <= 1.0:
-    raise ValueError(f"Munchausen's scale lies in [0, 1], got {scale}")
+  checks.share("scale", scale)
   if isinstance(floor, int | float) and not floor <= 0.0:
     raise ValueError(f"Munchausen's floor is at most 0, got {floor}")
 

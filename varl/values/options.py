@@ -50,9 +50,8 @@ def option_value(
     ValueError: a concrete γ or λ outside [0, 1], a negative weight; from `q` always: options are valued, not actions.
   """
   checks.arguments(least={"choice_weight": choice_weight})
-  for name, share in (("gamma", gamma), ("lam", lam)):
-    if isinstance(share, int | float) and not 0.0 <= share <= 1.0:
-      raise ValueError(f"{name} lies in [0, 1], got {share}")
+  checks.share("gamma", gamma)
+  checks.share("lam", lam)
   count = choosing.options
 
   def of_options(params: Params, obs: Observation, previous: Array) -> Array:

@@ -45,9 +45,8 @@ def lambda_value(
   Raises:
     ValueError: a concrete γ or λ outside [0, 1], or no update; from `q` always, for there is none.
   """
-  for name, share in (("gamma", gamma), ("lam", lam)):
-    if isinstance(share, int | float) and not 0.0 <= share <= 1.0:
-      raise ValueError(f"{name} lies in [0, 1], got {share}")
+  checks.share("gamma", gamma)
+  checks.share("lam", lam)
   updates = checks.whole("updates", updates)
 
   def value(params: Params, obs: Observation) -> Array:

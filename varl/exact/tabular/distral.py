@@ -57,9 +57,7 @@ def distral(tasks: MDP, *, divergence: Any, entropy: Any, iterations: int = 500,
   """
   if tasks.reward.ndim != 3:
     raise ValueError(f"several tasks have rewards [K, S, A], got {tasks.reward.shape}")
-  for name, cost, least in (("divergence", divergence, "above 0"), ("entropy", entropy, "at least 0")):
-    if isinstance(cost, int | float) and not (cost > 0 if least == "above 0" else cost >= 0):
-      raise ValueError(f"{name} must be {least}, got {cost}")
+  checks.arguments(above={"divergence": divergence}, least={"entropy": entropy})
   iterations = checks.whole("iterations", iterations)
   check_discount(tasks.discount)
   return _run(tasks, jnp.asarray(divergence, float), jnp.asarray(entropy, float), iterations, weighted)
