@@ -131,7 +131,7 @@ def test_the_particles_are_the_actions_taken():
 
 def test_what_is_refused():
   for make in (lambda: posteriors.taken(share=0.0), lambda: losses.top_weights(ADVANTAGE, 1.0, share=1.5)):
-    with pytest.raises(ValueError, match="share of rows"):
+    with pytest.raises(ValueError, match=r"share lies in \(0, 1\], got"):
       make()
   design = taken_design()
   with pytest.raises(ValueError, match="no advantages"):
