@@ -386,7 +386,7 @@ def test_actions_out_of_bounds_are_worth_less_to_the_policy():
   plain = quadratic().q({}, OBS[:1], action)
   for q in (value.q, value.q_target):
     np.testing.assert_allclose(q({}, OBS[:1], action), plain - jnp.float32([[3.0], [0.75]]), rtol=1e-6)
-  with pytest.raises(ValueError, match="weight must be at least 0, got -1.0"):
+  with pytest.raises(ValueError, match=r"weight must be at least 0, got -1.0"):
     values.out_of_bounds_penalty(quadratic(), -1.0)
 
 
