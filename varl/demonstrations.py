@@ -69,7 +69,8 @@ class Demonstrations(NamedTuple):
     Raises:
       ValueError: fewer than one, or more than there are.
     """
-    if not 1 <= checks.whole("episodes", episodes) <= self.episodes:
+    episodes = checks.whole("episodes", episodes)
+    if episodes > self.episodes:
       raise ValueError(f"these are demonstrations of {self.episodes} episodes; got episodes={episodes}")
     return self._rows(np.isin(self.episode, np.unique(self.episode)[:episodes]))
 

@@ -194,6 +194,12 @@ def test_numbers_are_of_any_library(name):
     NUMBERS[name](value)
 
 
+@pytest.mark.parametrize("kind", [float, np.int64, jnp.int32])
+def test_what_is_looked_at_is_what_is_used(kind):
+  assert expert(SPEC).take(kind(1)).episodes == 1
+  assert tasks.gridworlds(kind(3)).tasks == 4
+
+
 def test_fields_are_numbers_of_any_library():
   spec = envs.spec(toys.Chain(3))
   for number in (np.float32, np.array, jnp.float32, float):

@@ -144,7 +144,8 @@ def gridworlds(size: int = 5) -> Tasks:
   Raises:
     ValueError: a size below 3, or an even one, which has no middle.
   """
-  if checks.whole("size", size, least=3) % 2 == 0:
+  size = checks.whole("size", size, least=3)
+  if size % 2 == 0:
     raise ValueError(f"size is an odd number of cells, at least 3; got {size!r}")
   found = []
   for row, column in ((0, 0), (0, size - 1), (size - 1, 0), (size - 1, size - 1)):
