@@ -5,6 +5,8 @@ import re
 
 import numpy as np
 
+from varl import agents
+
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 LISTINGS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -12,6 +14,12 @@ LISTINGS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 def test_it_is_read_in_three_minutes():
   assert len(README.splitlines()) <= 180
   assert len(LISTINGS) == 2
+
+
+def test_the_algorithms_are_those_that_there_are():
+  assert re.findall(r"It has (\d+) control-as-inference algorithms", README) == [str(len(agents.AGENTS))]
+  pages = set(re.findall(r"\]\(docs/algorithms/(\w+)\.md\)", README))
+  assert pages - {"index"} == set(agents.AGENTS)
 
 
 def test_train_with_a_callback(capsys):

@@ -1,8 +1,11 @@
 """Writing files and directories so that a reader, or a restart, sees what was or what is new, and never a part."""
 
+import contextlib
+import fcntl
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -71,6 +74,7 @@ def put_in_place(new: pathlib.Path, final: pathlib.Path) -> None:
   """Gives the directory `new` the name `final`; what has that name is set aside first, and deleted at the end.
 
   A process that dies in between leaves one of the two whole: as `final`, or aside, from where `settle` puts it back.
+  Another process that does either at the same time waits.
 
   Args:
     new: a directory beside `final`.
@@ -79,23 +83,30 @@ def put_in_place(new: pathlib.Path, final: pathlib.Path) -> None:
   Raises:
     OSError: it could not be done; `final` is then what it was.
   """
-  settle(final)
-  aside, _ = _beside(final)
-  if not final.exists():
-    new.rename(final)
-  else:
-    final.rename(aside)
-    try:
+  with _alone(final.parent):
+    _settle(final)
+    aside, _ = _beside(final)
+    if not final.exists():
       new.rename(final)
-    except BaseException:
-      aside.rename(final)
-      raise
-  sync_directory(final.parent)
-  settle(final)
+    else:
+      final.rename(aside)
+      try:
+        new.rename(final)
+      except BaseException:
+        aside.rename(final)
+        raise
+    sync_directory(final.parent)
+    _settle(final)
 
 
 def settle(final: pathlib.Path) -> None:
   """Ends what a process that died in `put_in_place` left: what was set aside gets its name back, or is deleted."""
+  if any(path.exists() for path in _beside(final)):  # which may also be what another process is at
+    with _alone(final.parent):
+      _settle(final)
+
+
+def _settle(final: pathlib.Path) -> None:
   aside, rubbish = _beside(final)
   shutil.rmtree(rubbish, ignore_errors=True)
   if aside.is_dir() and not final.exists():
@@ -108,3 +119,15 @@ def settle(final: pathlib.Path) -> None:
 def _beside(final: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
   """Where a directory is set aside, and under which name it is deleted."""
   return final.with_name(f".{final.name}.old"), final.with_name(f".{final.name}.gone")
+
+
+@contextlib.contextmanager
+def _alone(directory: pathlib.Path) -> Iterator[None]:
+  """Waits while another process is at this in the same directory; where the file system has no locks, goes on."""
+  descriptor = os.open(directory, os.O_RDONLY)
+  try:
+    with contextlib.suppress(OSError):
+      fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(descriptor)

@@ -82,6 +82,7 @@ PASSED_ON = {
   "varl.run.population.population.draws": "to members.settings",
   "varl.run.population.population.num_timesteps": "to Settings",
   "varl.run.population.population.search_seed": "to members.settings",
+  "varl.run.population.resume_population.num_timesteps": "to Settings",
   "varl.run.training.resume.num_timesteps": "to Settings",
   "varl.run.training.train.num_timesteps": "to Settings",
   "varl.run.training.train.seed": "to resolve",

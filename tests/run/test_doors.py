@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import varl
+from varl import files
 from varl.agents import sac
 from varl.loop.settings import Settings
 from varl.report import records
@@ -250,3 +252,37 @@ def test_compiling_is_told_of_from_the_start(tmp_path, monkeypatch):
   assert heard.order[-1] == "compiled"
   assert heard.seconds[0] < 0.1
   assert heard.seconds == sorted(heard.seconds)
+
+
+def test_two_that_put_a_directory_in_place_wait_for_one_another(tmp_path):
+  final, failed = tmp_path / "out", list[Exception]()
+
+  def put(name):
+    try:
+      for count in range(60):
+        new = tmp_path / f"{name}{count}"
+        new.mkdir()
+        (new / "whose").write_text(name)
+        files.put_in_place(new, final)
+    except Exception as error:  # shown below
+      failed.append(error)
+
+  def look():
+    try:
+      for _ in range(2000):
+        files.settle(final)
+    except Exception as error:  # shown below
+      failed.append(error)
+
+  threads = [
+    threading.Thread(target=put, args=("a",)),
+    threading.Thread(target=put, args=("b",)),
+    threading.Thread(target=look),
+  ]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert not failed
+  assert [path.name for path in tmp_path.iterdir()] == ["out"]
+  assert (final / "whose").read_text() in ("a", "b")

@@ -1,6 +1,8 @@
 """Populations: each member is the run alone, goes on after a kill, and nothing that cannot be mapped is taken."""
 
 import json
+import shutil
+import types
 
 import jax
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 import varl
 from varl import cli
 from varl.report import records
-from varl.run import checkpoint, members
+from varl.run import checkpoint, configure, directory, members
+from varl.run.crew import Crew
 from varl.run.progress import Reporter
 
 FEW = {
@@ -55,9 +58,23 @@ def test_what_is_left_on_disk(swept):
 
 
 def test_a_member_is_resumed_as_a_run(swept, tmp_path):
-  member = swept.members[1]
-  longer = varl.resume(member.out, num_timesteps=500, compile_cache=False)
+  own = shutil.copytree(swept.out, tmp_path / "own")
+  member = own / "members" / swept.members[1].name
+  longer = varl.resume(member, num_timesteps=500, compile_cache=False)
   assert [row["env_steps"] for row in longer.metrics] == [0, 100, 200, 300, 400, 500]
+  with pytest.raises(ValueError, match=r"taken on by itself, to 500 environment steps where the population has 400"):
+    varl.resume_population(own, num_timesteps=600, compile_cache=False)
+  assert records.read(member) == longer.metrics
+
+
+def test_a_member_is_written_by_one_process(swept):
+  first, second = (member.out for member in swept.members[:2])
+  with directory.hold(swept.out), pytest.raises(ValueError, match="all is being written by another process"):
+    varl.resume(first, num_timesteps=500)
+  with directory.hold(first), pytest.raises(ValueError, match="all is being written by another process"):
+    varl.resume_population(swept.out)
+  with directory.hold(first), directory.hold(second), pytest.raises(ValueError, match=f"{first.name} is being written"):
+    varl.resume(first, num_timesteps=500)
 
 
 class Killed(Exception):
@@ -77,18 +94,46 @@ def parameters(out):
   return jax.tree.leaves(varl.load_policy(out).params)
 
 
-def test_it_goes_on_after_a_kill_bit_for_bit(tmp_path):
-  few = {**FEW, "checkpoint_every": 100}
-  whole = varl.population("sac", "point_mass", seeds=2, out=tmp_path / "whole", **few)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  return varl.population("sac", "point_mass", seeds=2, out=tmp_path_factory.mktemp("whole") / "out", **FEW)
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+  """A population of 300 steps that was killed before its last checkpoint, each with those of 100 and 200."""
+  out = tmp_path_factory.mktemp("cut") / "out"
   with pytest.raises(Killed):
-    varl.population("sac", "point_mass", seeds=2, out=tmp_path / "cut", report=Killer(300), **few)
-  first, second = (tmp_path / "cut" / "members" / name / "checkpoints" for name in ("0-seed0", "1-seed1"))
-  assert checkpoint.steps(first) == [100, 200]
-  # Killed between two members' checkpoints: one is ahead.
-  ahead = next(path for path in second.iterdir() if path.name.endswith("200"))
-  ahead.rename(second / "000000000200.tmp")
-  found = varl.resume_population(tmp_path / "cut", compile_cache=False)
+    varl.population(
+      "sac",
+      "point_mass",
+      seeds=2,
+      out=out,
+      report=Killer(300),
+      **{**FEW, "num_timesteps": 300, "checkpoint_every": 100},
+    )
+  return out
+
+
+def one_is_ahead(second):
+  (second / "000000000200").rename(second / "000000000200.tmp")
+
+
+def one_is_damaged(second):
+  (second / "000000000200" / checkpoint.MANIFEST).write_text("{}")
+
+
+@pytest.mark.parametrize("happened", [one_is_ahead, one_is_damaged])
+@pytest.mark.filterwarnings("ignore::varl.run.checkpoint.CheckpointWarning")
+def test_it_goes_on_after_a_kill_and_further_bit_for_bit(whole, cut, tmp_path, happened):
+  out = shutil.copytree(cut, tmp_path / "out")
+  first, second = (out / "members" / name / "checkpoints" for name in ("0-seed0", "1-seed1"))
+  assert checkpoint.steps(first) == checkpoint.steps(second) == [100, 200]
+  happened(second)
+  found = varl.resume_population(out, num_timesteps=400, compile_cache=False)
   assert found.finished
+  assert json.loads((out / "population.json").read_text())["num_timesteps"] == 400
+  assert {configure.read(member.out).settings.num_timesteps for member in found.members} == {400}
   for one, two in zip(whole.members, found.members, strict=True):
     assert [row["env_steps"] for row in records.read(two.out)] == [0, 100, 200, 300, 400]
     np.testing.assert_array_equal(
@@ -96,6 +141,34 @@ def test_it_goes_on_after_a_kill_bit_for_bit(tmp_path):
     )
     for a, b in zip(parameters(one.out), parameters(two.out), strict=True):
       np.testing.assert_array_equal(a, b)
+
+
+def test_where_every_checkpoint_is_damaged_nothing_is_changed(cut, tmp_path):
+  out = shutil.copytree(cut, tmp_path / "out")
+  for manifest in (out / "members" / "1-seed1" / "checkpoints").rglob(checkpoint.MANIFEST):
+    manifest.write_text("{}")
+  before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != directory.LOCK}
+  with pytest.warns(checkpoint.CheckpointWarning), pytest.raises(ValueError, match=r"no checkpoint in .* can be read"):
+    varl.resume_population(out, num_timesteps=400, compile_cache=False)
+  assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+  ("saved", "lost", "each", "expected"),
+  [
+    ({}, (), 2, ["ab", "cd"]),
+    ({"a": [3, 4], "b": [3, 4], "c": [1, 2], "d": []}, (), 4, ["ab", "c", "d"]),  # one of more than fit before
+    ({"a": [2, 3], "b": [2, 3], "c": [1, 2], "d": [1, 2]}, (), 4, ["abcd"]),  # killed between two that were saved
+    ({"a": [3, 4], "b": [2, 3], "c": [2, 3], "d": [2, 3]}, (), 4, ["a", "bcd"]),  # and where one had finished
+    ({"a": [1], "b": [1], "c": [], "d": []}, (), 4, ["ab", "cd"]),
+    ({"a": [2, 3], "b": [], "c": [2, 3], "d": [2, 3]}, ("b",), 4, ["abcd"]),
+    ({"a": [], "b": [], "c": [2, 3], "d": [3, 4]}, ("a", "b"), 3, ["abc", "d"]),
+  ],
+)
+def test_who_is_resumed_together(saved, lost, each, expected):
+  settings = types.SimpleNamespace(iterations=4, steps_per_iteration=1)
+  crew = types.SimpleNamespace(runs=dict.fromkeys("abcd"), lost=set(lost), each=each, settings=settings)
+  assert ["".join(names) for names in Crew.chunks(crew, saved)] == expected
 
 
 def test_a_finished_population_is_returned_as_it_is(swept):
@@ -198,7 +271,7 @@ def test_what_is_there_is_kept(swept):
     (["sweep", "sac", "--env", "point_mass", "--grid", "gamma=1", "--grid", "gamma=2"], "names gamma twice"),
     (["sweep", "sac", "--env", "point_mass", "--seeds", "0"], "--seeds"),
     (["sweep", "sac", "--env", "point_mass", "--seed", "1"], "--seed"),
-    (["resume", "OUT", "--num-timesteps", "900"], "leave --num-timesteps out"),
+    (["resume", "OUT", "--num-timesteps", "200"], "is less than the 400 environment steps that the run in"),
   ],
 )
 def test_the_command_line_says_what_is_wrong(tokens, message, swept, capsys):

@@ -291,7 +291,8 @@ def resume(tokens: list[str]) -> int:
   parser = command(
     "resume",
     """  varl resume runs/pendulum
-  varl resume runs/pendulum --num-timesteps 2e6""",
+  varl resume runs/pendulum --num-timesteps 2e6
+  varl resume runs/sweep-sac-pendulum --num-timesteps 2e6""",
   )
   parser.add_argument("out", metavar="OUT", help="directory of the run, or of the population")
   parser.add_argument(
@@ -303,8 +304,6 @@ def resume(tokens: list[str]) -> int:
   several = (pathlib.Path(arguments.out) / "population.json").is_file()
   if not several:
     run_directory(arguments.out)
-  elif arguments.num_timesteps is not None:
-    raise ValueError("a population is resumed to the steps that it was started with: leave --num-timesteps out")
   elif arguments.distributed is not None or _watched(arguments) != _watched(parser.parse([arguments.out])):
     raise ValueError(
       "--log, --save-best, --stop-at, --stop-after, --distributed and --profile are of single runs, not of a population"
@@ -315,13 +314,12 @@ def resume(tokens: list[str]) -> int:
   if arguments.distributed is not None:
     processes.join(arguments.distributed)
   report = Console()
-  cached = not arguments.no_compile_cache
+  cached, steps = not arguments.no_compile_cache, arguments.num_timesteps
   done: Any
   try:
     if several:
-      done = population.resume_population(arguments.out, report=report, compile_cache=cached)
+      done = population.resume_population(arguments.out, num_timesteps=steps, report=report, compile_cache=cached)
     else:
-      steps = arguments.num_timesteps
       done = training.resume(
         arguments.out, num_timesteps=steps, report=report, compile_cache=cached, **_watched(arguments)
       )

@@ -157,6 +157,15 @@ def _check_fields(algorithm: Algorithm, hyper: set[str], loop: set[str]) -> None
     )
 
 
+def check_goes_on(run: RunConfig, done: int, path: pathlib.Path) -> None:
+  """Raises ValueError where the settings end before the environment steps that were done."""
+  if run.settings.iterations * run.settings.steps_per_iteration < done:
+    raise ValueError(
+      f"num_timesteps={run.settings.num_timesteps:,} is less than the {done:,} environment steps that the run in "
+      f"{path} has done"
+    )
+
+
 def write(out: str | os.PathLike[str], run: RunConfig, machine: dict[str, Any]) -> None:
   """Writes `config.json`: the configuration, fully resolved, and the versions and devices it runs with."""
   from varl.run import attachments

@@ -127,6 +127,23 @@ class Crew:
     keys = self.values[names[0]]
     return {key: jnp.asarray([self.values[name][key] for name in padded], float) for key in keys}
 
+  def chunks(self, saved: dict[str, list[int]]) -> list[list[str]]:
+    """The members of each call, in their order: only such as can go on from one step, and finished ones apart."""
+    total = self.settings.iterations * self.settings.steps_per_iteration
+    found, shared = list[list[str]](), set[int]()
+    for name in self.runs:
+      own = set(saved.get(name, ()))
+      alike = bool(own & shared) and (total in own) == (total in shared) if own or shared else True
+      first = not found or all(other in self.lost for other in found[-1])
+      if found and len(found[-1]) < self.each and (name in self.lost or first or alike):
+        found[-1].append(name)
+      else:
+        found.append([name])
+        first = True
+      if name not in self.lost:
+        shared = own if first else own & shared
+    return found
+
   def train(
     self, path: pathlib.Path | None, place: directory.Place | None, saved: dict[str, list[int]]
   ) -> tuple[tuple[Member, ...], str | None]:
@@ -137,18 +154,18 @@ class Crew:
     """
     names, found, finished = list(self.runs), dict[str, Member](), True  # by all that have not diverged
     with safeguards.interruptible() as signalled:
-      for begin in range(0, len(names), self.each):
-        if self.each < len(names):
-          self.report.message(f"members {begin} to {min(begin + self.each, len(names)) - 1}")
-        if signalled.is_set() and begin:
+      for chunk_names in self.chunks(saved):
+        if len(chunk_names) < len(names):
+          self.report.message(f"members {chunk_names[0]} to {chunk_names[-1]}")
+        if signalled.is_set() and found:
           finished = False
           break
-        chunk = _Chunk(self, names[begin : begin + self.each], path, place, saved, signalled)
+        chunk = _Chunk(self, chunk_names, path, place, saved, signalled)
         finished = chunk.train() and finished
         found |= {member.name: member for member in chunk.members()}
         place = None
         if path is not None:
-          members.note(path, names, self.lost)
+          members.note(path, self.runs, self.lost)
     if path is not None:
       self.leave(members.groups(found.values()), path)
     return tuple(found.values()), None if finished else signalled.name
@@ -181,13 +198,14 @@ class _Chunk:
     signalled: safeguards.Signalled,
   ):
     self.crew, self.names, self.path, self.place, self.signalled = crew, names, path, place, signalled
+    self.resumed = bool(saved)
     self.values = crew.stacked(names)
     seeds = [crew.runs[name].seed for name in names]
     pairs = [run_keys(jax.random.key(seed)) for seed in [*seeds, *[seeds[-1]] * (crew.each - len(names))]]
     self.init_keys, self.eval_keys = (jnp.stack(keys) for keys in zip(*pairs, strict=True))
     # Where a process was killed while it saved, some are ahead: all go on from the last step that each of them has.
-    common = [set(saved.get(name, ())) for name in names if name not in crew.lost]
-    self.at: int | None = max(set.intersection(*common), default=None) if common else None
+    each = [set(saved.get(name, ())) for name in names if name not in crew.lost]
+    self.common = sorted(set.intersection(*each), reverse=True) if each else []
     self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     self.writers: dict[str, MetricsWriter] = {}
     self.states: Any = None
@@ -198,21 +216,37 @@ class _Chunk:
 
   def begin(self) -> tuple[int, float]:
     """Iterations and seconds that were done."""
-    going = self.going()
-    if self.path is not None and self.place is None:
+    going, settings = self.going(), self.crew.settings
+    at, read = self.read()
+    if going and at != settings.iterations * settings.steps_per_iteration:
+      self.crew.programs(self.signalled)  # before anything is changed
+    if self.path is not None and self.resumed:
+      members.note(self.path, self.crew.runs, self.crew.lost)
+      for name in self.names:
+        configure.write(self.folder(name), self.crew.runs[name], doctor.device_summary())
       for name in going:
-        records.truncate_after(self.folder(name), -1 if self.at is None else self.at)
+        records.truncate_after(self.folder(name), -1 if at is None else at)
       self.rows |= {name: records.read(self.folder(name)) for name in self.names}
-    if self.at is None:
+    if at is None:
       self.states = self.crew.programs(self.signalled).init(self.values, self.init_keys)
       return 0, 0.0
-    example = {"trainer": self.crew.session.trainer.shapes, "walltime": 0.0}
-    read = {name: checkpoint.restore(self.folder(name) / "checkpoints", example, at=self.at)[1] for name in going}
     # The place of one that diverged is taken by another: what becomes of it there is nobody's.
     states = [read.get(name, read[going[-1]])["trainer"] for name in self.names]
     states += [states[-1]] * (self.crew.each - len(states))
     self.states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    return self.at // self.crew.settings.steps_per_iteration, float(read[going[0]]["walltime"])
+    return at // settings.steps_per_iteration, float(read[going[0]]["walltime"])
+
+  def read(self) -> tuple[int | None, dict[str, Any]]:
+    """The newest step at which no member's checkpoint is damaged, and what each has there; None where none has any."""
+    example = {"trainer": self.crew.session.trainer.shapes, "walltime": 0.0}
+    for at in self.common:
+      try:
+        places = {name: self.folder(name) / "checkpoints" for name in self.going()}
+        return at, {name: checkpoint.restore(place, example, at=at)[1] for name, place in places.items()}
+      except checkpoint.CheckpointError:
+        if at == self.common[-1]:
+          raise
+    return None, {}
 
   def train(self) -> bool:
     """Whether the last step was done, by all that have not diverged."""

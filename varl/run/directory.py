@@ -3,7 +3,8 @@
 A new run is prepared in `.NAME.<8 hexadecimal digits>.new` beside its directory NAME and takes its place when its first
 row of metrics is written; an older run stays whole until then. A process that is killed leaves the older run or the new
 one, and the next `train` removes what it had prepared. Who writes a run holds a lock on its file `.lock`, which the
-operating system takes back when the process ends in whatever way.
+operating system takes back when the process ends in whatever way; who writes a member of a population shares that of
+the population.
 """
 
 import contextlib
@@ -23,6 +24,8 @@ from varl.run import configure
 LOCK = ".lock"
 POPULATION = "population.json"
 """Of a population: what `config.json` is of a run."""
+MEMBERS = "members"
+"""Of a population: where the directories of its runs are."""
 
 
 class Place(NamedTuple):
@@ -122,23 +125,35 @@ def prepare(out: pathlib.Path, overwrite: bool) -> Iterator[Place]:
 def hold(out: pathlib.Path) -> Iterator[None]:
   """Keeps a run's directory for this process alone, whatever name it has in the meantime.
 
+  Of a member, its population is kept, too: others may write other members, and none the whole.
+
   Raises:
     ValueError: another process has it, or it cannot be written.
   """
+  above = out.parent.parent
+  with contextlib.ExitStack() as stack:
+    if out.parent.name == MEMBERS and (above / POPULATION).is_file():
+      stack.enter_context(_locked(above, fcntl.LOCK_SH))
+    stack.enter_context(_locked(out, fcntl.LOCK_EX))
+    yield
+
+
+@contextlib.contextmanager
+def _locked(out: pathlib.Path, kind: int) -> Iterator[None]:
   try:
     file = open(out / LOCK, "ab")  # noqa: SIM115 - closed below, which gives it back
   except OSError as error:
     raise ValueError(f"cannot write to {out}: {error.strerror}") from None
   with file:
-    if _lock(file.fileno()) is False:
+    if _lock(file.fileno(), kind) is False:
       raise ValueError(f"{out} is being written by another process; wait for its end, or stop it")
     yield
 
 
-def _lock(descriptor: int) -> bool | None:
+def _lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool | None:
   """Whether the lock on an open file is this process's; None where the file system has none."""
   try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
   except OSError as error:
     return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
   return True

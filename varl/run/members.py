@@ -16,7 +16,7 @@ from varl.run import configure, directory, doctor
 from varl.run.configure import RunConfig
 from varl.run.export import Policy
 
-FILE, FOLDER, SCHEMA = directory.POPULATION, "members", 1
+FILE, FOLDER, SCHEMA = directory.POPULATION, directory.MEMBERS, 1
 
 
 class Member(NamedTuple):
@@ -185,12 +185,13 @@ def write(out: pathlib.Path, found: Mapping[str, RunConfig]) -> None:
   for name, run in found.items():
     (out / FOLDER / name).mkdir(parents=True)
     configure.write(out / FOLDER / name, run, doctor.device_summary())
-  note(out, list(found), ())
+  note(out, found, ())
 
 
-def note(out: pathlib.Path, names: Sequence[str], diverged: Collection[str]) -> None:
-  """Writes `population.json`: the members, and which of them diverged."""
-  body = {"schema": SCHEMA, "members": list(names), "diverged": sorted(diverged)}
+def note(out: pathlib.Path, found: Mapping[str, RunConfig], diverged: Collection[str]) -> None:
+  """Writes `population.json`: the members, which of them diverged, and the environment steps of each."""
+  steps = next(iter(found.values())).settings.num_timesteps
+  body = {"schema": SCHEMA, "members": list(found), "diverged": sorted(diverged), "num_timesteps": steps}
   files.write_atomically(out / FILE, (json.dumps(body, indent=2) + "\n").encode())
 
 
@@ -198,16 +199,33 @@ def read(out: pathlib.Path, algorithm: Any = None) -> tuple[dict[str, RunConfig]
   """The members of a population, by name, and the names of those that diverged.
 
   Raises:
-    ValueError: `out` is none, or a member is no run.
+    ValueError: `out` is none; a member is no run, or was taken on by itself, beyond the steps of the others.
   """
   path = out / FILE
   try:
     body = json.loads(path.read_text())
     names, lost, schema = list(body["members"]), set(body["diverged"]), body["schema"]
+    steps = checks.whole("num_timesteps", body["num_timesteps"]) if "num_timesteps" in body else None
+    if not names:
+      raise ValueError("it has no members")
   except (FileNotFoundError, NotADirectoryError):
     raise ValueError(f"{out} is no population: it has no {FILE}") from None
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f"{path} is damaged: {error}") from None
   if schema != SCHEMA:
     raise ValueError(f"{path} has schema {schema!r}, and this varl reads {SCHEMA}")
-  return {name: configure.read(out / FOLDER / name, algorithm) for name in names}, lost
+  found = {name: configure.read(out / FOLDER / name, algorithm) for name in names}
+  each = {name: run.settings.num_timesteps for name, run in found.items()}
+  steps = min(each.values()) if steps is None else steps
+  for name, own in each.items():
+    if own > steps:
+      raise ValueError(
+        f"{name} was taken on by itself, to {own:,} environment steps where the population has {steps:,}, which would "
+        f"be lost: take the others on so, too (varl resume {out / FOLDER / name})"
+      )
+  return {name: with_steps(run, steps) for name, run in found.items()}, lost
+
+
+def with_steps(run: RunConfig, num_timesteps: int) -> RunConfig:
+  """The run to so many environment steps."""
+  return run._replace(settings=dataclasses.replace(run.settings, num_timesteps=num_timesteps))

@@ -145,6 +145,7 @@ def population(
 def resume_population(
   out: str | os.PathLike[str],
   *,
+  num_timesteps: int | None = None,
   algorithm: Any = None,
   env: Any = None,
   reward: Any = None,
@@ -152,20 +153,23 @@ def resume_population(
   report: Reporter = silent,
   compile_cache: bool = True,
 ) -> Population:
-  """Ends a population from the last checkpoints of its members.
+  """Ends, or extends, a population from the last checkpoints of its members.
 
   Args:
     out: its directory.
+    num_timesteps: environment steps of each in all; by default those that the population was started with.
     algorithm, env, reward: what it was given as an object and not by a name.
     chunk, report, compile_cache: as in `population`.
 
   Raises:
-    ValueError: `out` is no population, or as `varl.resume` of one of its members.
+    ValueError: `out` is no population, a member was taken on by itself, or as `varl.resume` of one of its members.
   """
   check(report)
   chunk = None if chunk is None else checks.whole("chunk", chunk)
   path = directory.locate(out)
   runs, lost = members.read(path, algorithm)
+  if num_timesteps is not None:
+    runs = {name: members.with_steps(run, num_timesteps) for name, run in runs.items()}
   first = next(iter(runs.values()))
   found = configure.algorithm_of(first, algorithm)
   cpu.provide(min(len(runs), cpu.cores()))
@@ -173,8 +177,9 @@ def resume_population(
   with contextlib.ExitStack() as stack:
     stack.enter_context(cache.persistent(compile_cache))
     stack.enter_context(directory.hold(path))
-    crew = Crew(found, made, runs, reward, report, chunk, lost)
     saved = {name: checkpoint.steps(path / members.FOLDER / name / "checkpoints") for name in runs}
+    configure.check_goes_on(first, max((step for steps in saved.values() for step in steps), default=0), path)
+    crew = Crew(found, made, runs, reward, report, chunk, lost)
     return _left(crew.train(path, None, saved), path)
 
 

@@ -206,11 +206,7 @@ def resume(
   if num_timesteps is not None:
     run = run._replace(settings=dataclasses.replace(run.settings, num_timesteps=num_timesteps))
   rows, saved_at = records.read(path), checkpoint.steps(path / "checkpoints")
-  if saved_at and run.settings.iterations * run.settings.steps_per_iteration < saved_at[-1]:
-    raise ValueError(
-      f"num_timesteps={run.settings.num_timesteps:,} is less than the {saved_at[-1]:,} environment steps that the run "
-      f"in {path} has done"
-    )
+  configure.check_goes_on(run, max(saved_at, default=0), path)
   if not saved_at and (path / "policy").exists():
     raise ValueError(f"the run in {path} has a policy, but its checkpoints are gone: it cannot go on")
   team = team_of(run)
