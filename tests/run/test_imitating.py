@@ -1,5 +1,6 @@
 """A run of an expert, its demonstrations, what learns from them, and what is left: files that can be moved."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -12,7 +13,7 @@ from varl import cli, demonstrations
 from varl.agents import mbpo
 from varl.envs import spec as spec_of
 from varl.envs import toys
-from varl.run import configure
+from varl.run import attachments, configure
 from varl.run.export import Policy, save_policy
 
 TINY = {
@@ -67,6 +68,14 @@ def test_a_run_keeps_its_demonstrations_and_leaves_a_reward(expert, tmp_path):
   for one, two in zip(longer.metrics, whole.metrics, strict=True):  # an object and a file are one and the same
     assert one["eval/episode_reward"] == two["eval/episode_reward"]
   assert first.finished
+  config = dataclasses.replace(configure.read(moved).config, demonstrations=str(expert / "demos.npz"))
+  assert attachments.differing(moved, config, None) == []
+  assert attachments.differing(moved, config, str(moved)) == ["reward"]
+  assert attachments.differing(moved, dataclasses.replace(config, demonstrations=None), None) == ["demonstrations"]
+  other = shutil.copy(moved / "config.json", tmp_path / "other.npz")
+  assert attachments.differing(moved, dataclasses.replace(config, demonstrations=str(other)), None) == [
+    "demonstrations"
+  ]
   (moved / "demonstrations.npz").unlink()
   obs = given.obs[:2]
   np.testing.assert_array_equal(varl.load_policy(moved)(obs), longer.policy(obs))  # which learns no more
@@ -74,6 +83,8 @@ def test_a_run_keeps_its_demonstrations_and_leaves_a_reward(expert, tmp_path):
   # What it has learned pays another agent, from a copy of its own.
   again = tmp_path / "again"
   varl.train("sac", "point_mass", reward=moved, out=again, **TINY)
+  assert attachments.differing(again, configure.read(again).config, str(moved)) == []
+  assert attachments.differing(again, configure.read(again).config, None) == ["reward"]
   shutil.rmtree(moved)
   assert varl.resume(again, num_timesteps=96).finished
   assert varl.load_policy(again)(obs).shape == (2, 2)

@@ -281,24 +281,31 @@ def test_the_command_line_says_what_is_wrong(tokens, message, swept, capsys):
   assert len(error.strip().splitlines()) == 1
 
 
-def test_the_command_line_sweeps(tmp_path, capsys):
+def test_the_command_line_sweeps_and_goes_on(tmp_path, capsys):
   out = tmp_path / "swept"
   tokens = [
     "sweep", "sac", "--env", "point_mass", "--seeds", "2", "--grid", "learning-rate=1e-3,3e-3", "--out", str(out),
     "--num-timesteps", "200", "--num-envs", "4", "--warm-up", "100", "--batch-size", "8", "--hidden", "8",
     "--eval-every", "100", "--episode-length", "20", "--eval-episodes", "2", "--replay-capacity", "200",
-    "--no-compile-cache", "--no-preset",
+    "--no-compile-cache", "--no-preset", "--resume-if-possible",
   ]  # fmt: skip
+  assert cli.main([*tokens, "--stop-after", "0.000001s"]) == 124
+  assert {records.read(path)[-1]["env_steps"] for path in (out / "members").iterdir()} == {0}
+  assert cli.main([*tokens, "--grid", "tau=0.1,0.2"]) == 2
+  assert "is another one: it has the members 0-learning_rate=0.001-seed0," in capsys.readouterr().err
+  assert cli.main([*tokens, "--critics", "3"]) == 2
+  assert "is another one: critics=2 there, 3 here" in capsys.readouterr().err
   assert cli.main(tokens) == 0
   said = capsys.readouterr().out
   assert "4 members, 4 at a time" in said
+  assert {records.read(path)[-1]["env_steps"] for path in (out / "members").iterdir()} == {200}
   assert "learning_rate=0.003" in said
   assert cli.main(["compare", *map(str, (out / "members").iterdir())]) == 0
   assert cli.main(["sweep", "--help"]) == 0
   assert "varl sweep ALGORITHM --env ENV" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("flags", [["--distributed", "auto"], ["--save-best"], ["--stop-after", "8h"]])
+@pytest.mark.parametrize("flags", [["--distributed", "auto"], ["--save-best"], ["--stop-at", "8"]])
 def test_what_is_of_single_runs_is_refused(flags, tmp_path, capsys):
   (tmp_path / "population.json").write_text("{}")
   assert cli.main(["resume", str(tmp_path), *flags]) == 2

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import tomllib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 TOP = ("algorithm", "env", "seed", "backend")
@@ -56,13 +57,40 @@ def same(out: str, wanted: Any) -> None:
   """
   from varl.run import configure
 
-  found = configure.read(out)
+  _compare(f"the run in {out}", pathlib.Path(out), configure.read(out), wanted)
+
+
+def same_members(out: pathlib.Path, wanted: Mapping[str, Any]) -> None:
+  """Whether the population in `out` is the one that is wanted, but for its number of steps.
+
+  Raises:
+    ValueError: it is another one, or none.
+  """
+  from varl.run import members
+
+  found, _ = members.read(out)
+  if list(found) != list(wanted):
+    raise ValueError(
+      f"the population in {out} is another one: it has the members {_shown(found)}, and {_shown(wanted)} are wanted"
+    )
+  for name, run in found.items():
+    _compare(f"{name} of the population in {out}", out / members.FOLDER / name, run, wanted[name])
+
+
+def _shown(names: Iterable[str]) -> str:
+  first = list(names)
+  return ", ".join(first[:4]) + (f" and {len(first) - 4} more" if len(first) > 4 else "")
+
+
+def _compare(what: str, out: pathlib.Path, found: Any, wanted: Any) -> None:
+  from varl.run import attachments
+
   differing = [
     name for name in ("algorithm", "env", "backend", "seed") if getattr(found, name) != getattr(wanted, name)
   ]
   for one, two in ((found.config, wanted.config), (found.settings, wanted.settings)):
     for field in dataclasses.fields(two):
-      if field.name in ("num_timesteps", "demonstrations"):
+      if field.name in ("num_timesteps", "demonstrations"):  # the latter by what they hold
         continue
       values = [getattr(one, field.name, None), getattr(two, field.name)]
       values = [tuple(value) if isinstance(value, list) else value for value in values]
@@ -70,5 +98,6 @@ def same(out: str, wanted: Any) -> None:
         continue
       if values[0] != values[1]:
         differing.append(f"{field.name}={values[0]!r} there, {values[1]!r} here")
+  differing += [f"its {name}" for name in attachments.differing(out, wanted.config, wanted.reward or None)]
   if differing:
-    raise ValueError(f"the run in {out} is another one: {'; '.join(differing)}")
+    raise ValueError(f"{what} is another one: {'; '.join(differing)}")

@@ -23,6 +23,7 @@ def _train_parser(
       "sweep",
       """  varl sweep sac --env pendulum --seeds 4 --grid learning-rate=3e-4,1e-3
   varl sweep sac --env pendulum --seeds 2 --range learning-rate=1e-4,3e-3 --draws 8
+  varl sweep sac --env pendulum --resume-if-possible --stop-after 8h
   varl resume runs/sweep-sac-pendulum""",
       usage="varl sweep ALGORITHM --env ENV [flags]",
       description="Train every combination of seeds and hyper-parameters in one program, each a run of its own below "
@@ -56,10 +57,12 @@ def _train_parser(
     parser.add_argument("--seed", type=SEED, default=0, metavar="N", help="of the run's key (default: 0)")
     parser.add_argument("--out", help="directory of the run (default: runs/ALGORITHM-ENV-seedN)")
   parser.add_argument("--overwrite", action="store_true", help="replace the run that OUT holds")
-  if not sweep:
-    parser.add_argument(
-      "--resume-if-possible", action="store_true", help="go on with the run that OUT holds, if it is this one"
-    )
+  parser.add_argument(
+    "--resume-if-possible", action="store_true", help="go on with the run that OUT holds, if it is this one"
+  )
+  if sweep:
+    _add_stop_after(parser)
+  else:
     parser.add_argument(
       "--config", metavar="FILE", help="settings from a .toml file, or a run's config.json; flags win"
     )
@@ -83,11 +86,15 @@ def _add_watch(parser: Parser) -> None:
   parser.add_argument("--log", choices=LOGS, default="tensorboard", help="where metrics go, too (default: tensorboard)")
   parser.add_argument("--save-best", action="store_true", help="keep the policy of the highest return in OUT/best")
   parser.add_argument("--stop-at", type=float, metavar="RETURN", help="end at an evaluation of this return")
-  parser.add_argument("--stop-after", metavar="TIME", help="end after a time, such as 90s, 30m or 8h; resume goes on")
+  _add_stop_after(parser)
   parser.add_argument(
     "--distributed", metavar="WHERE", help="one of several processes: auto (SLURM and others), or HOST:PORT,N,I"
   )
   parser.add_argument("--profile", metavar="DIR", help="trace one call of the trainer, for Perfetto")
+
+
+def _add_stop_after(parser: Parser) -> None:
+  parser.add_argument("--stop-after", metavar="TIME", help="end after a time, such as 90s, 30m or 8h; resume goes on")
 
 
 def _watched(own: argparse.Namespace) -> dict[str, Any]:
@@ -166,25 +173,24 @@ def sweep(tokens: list[str]) -> int:
     return 0
   found, own, _, values = asked
   grid, ranges = (_numbers(flag, getattr(own, flag)) for flag in ("grid", "range"))
-  from varl.run.population import population
+  from varl.run import members
+  from varl.run.population import planned, population, resume_population
   from varl.run.progress import Console
 
+  out = pathlib.Path(own.out or f"runs/sweep-{found.name}-{own.env}".replace(":", "."))
+  which = {
+    "seeds": own.seeds, "grid": grid, "ranges": ranges, "draws": own.draws, "search_seed": own.search_seed, **values
+  }  # fmt: skip
+  how = {"chunk": own.chunk, "stop_after": own.stop_after}
   report = Console()
   try:
-    done = population(
-      found,
-      own.env,
-      seeds=own.seeds,
-      grid=grid,
-      ranges=ranges,
-      draws=own.draws,
-      search_seed=own.search_seed,
-      chunk=own.chunk,
-      out=own.out or f"runs/sweep-{found.name}-{own.env}".replace(":", "."),
-      report=report,
-      **_shared(own),
-      **values,
-    )
+    if own.resume_if_possible and (out / members.FILE).is_file():
+      wanted = planned(found, own.env, backend=own.backend, preset=not own.no_preset, reward=own.reward, **which)
+      configs.same_members(out, wanted)
+      steps = next(iter(wanted.values())).settings.num_timesteps
+      done = resume_population(out, num_timesteps=steps, report=report, compile_cache=not own.no_compile_cache, **how)
+    else:
+      done = population(found, own.env, out=out, report=report, **_shared(own), **how, **which)
   finally:
     report.close()
   return _population_status(done)
@@ -304,9 +310,11 @@ def resume(tokens: list[str]) -> int:
   several = (pathlib.Path(arguments.out) / "population.json").is_file()
   if not several:
     run_directory(arguments.out)
-  elif arguments.distributed is not None or _watched(arguments) != _watched(parser.parse([arguments.out])):
+  elif arguments.distributed is not None or any(
+    value != parser.get_default(name) for name, value in _watched(arguments).items() if name != "stop_after"
+  ):
     raise ValueError(
-      "--log, --save-best, --stop-at, --stop-after, --distributed and --profile are of single runs, not of a population"
+      "--log, --save-best, --stop-at, --distributed and --profile are of single runs, not of a population"
     )
   from varl.run import population, processes, training
   from varl.run.progress import Console
@@ -318,7 +326,9 @@ def resume(tokens: list[str]) -> int:
   done: Any
   try:
     if several:
-      done = population.resume_population(arguments.out, num_timesteps=steps, report=report, compile_cache=cached)
+      done = population.resume_population(
+        arguments.out, num_timesteps=steps, report=report, compile_cache=cached, stop_after=arguments.stop_after
+      )
     else:
       done = training.resume(
         arguments.out, num_timesteps=steps, report=report, compile_cache=cached, **_watched(arguments)

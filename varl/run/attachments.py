@@ -48,3 +48,24 @@ def found(out: pathlib.Path, config: dict[str, Any], reward: str | None) -> tupl
   if config.get("demonstrations") is not None:
     config = {**config, "demonstrations": str(out / config["demonstrations"])}
   return config, None if reward is None else str(out / reward)
+
+
+def differing(out: pathlib.Path, config: Any, reward: str | None) -> list[str]:
+  """Which of a Config's demonstrations (a file's path, or None) and a reward hold something else than what `keep` left.
+
+  Where the file is gone there is nothing to compare.
+  """
+  given: Any = getattr(config, "demonstrations", None)
+  place, target = out / DEMONSTRATIONS, out / REWARD
+  alike = {"demonstrations": (given is not None) == place.exists(), "reward": (reward is not None) == target.exists()}
+  if given is not None and place.exists():
+    original = pathlib.Path(given)
+    alike["demonstrations"] = not original.exists() or original.read_bytes() == place.read_bytes()
+  if reward is not None and target.exists():
+    alike["reward"] = _contents(export.policy_directory(reward)) == _contents(target)
+  return [name for name, same in alike.items() if not same]
+
+
+def _contents(directory: pathlib.Path) -> dict[str, bytes]:
+  files_ = (path for path in directory.rglob("*") if path.is_file())
+  return {str(path.relative_to(directory)): path.read_bytes() for path in files_}

@@ -49,9 +49,11 @@ class Crew:
     reward: Any,
     report: Reporter,
     chunk: int | None,
+    stop_after: float | None = None,
     lost: Collection[str] = (),
   ):
     self.algorithm, self.env, self.report, self.lost = algorithm, env, report, set(lost)
+    self.stop_after, self.started, self.signalled = stop_after, time.perf_counter(), safeguards.Signalled()
     self._programs: _Programs | None = None
     first = next(iter(runs.values()))
     self.session = single.session_of(first, algorithm, env, single.team_of(first), reward)
@@ -84,11 +86,16 @@ class Crew:
     )
     return each
 
-  def programs(self, stop: threading.Event) -> _Programs:
+  def stopping(self) -> bool:
+    """Whether a signal has come, or the time is over."""
+    over = self.stop_after is not None and time.perf_counter() - self.started > self.stop_after
+    return over or self.signalled.is_set()
+
+  def programs(self) -> _Programs:
     """Compiled for `self.each` members, the first time that they are asked for."""
     if self._programs is None:
       started = time.perf_counter()
-      self._programs = self._compiled(stop)
+      self._programs = self._compiled(self.signalled)
       self.report.message(f"compiled in {time.perf_counter() - started:.1f} s")
     return self._programs
 
@@ -150,17 +157,17 @@ class Crew:
     """Chunk by chunk; `saved`: the environment steps of each member's checkpoints.
 
     Returns:
-      The members, and the name of the signal that ended them before their last step, if one did.
+      The members, and what ended them before their last step, if anything did: a signal's name, or "time".
     """
     names, found, finished = list(self.runs), dict[str, Member](), True  # by all that have not diverged
-    with safeguards.interruptible() as signalled:
+    with safeguards.interruptible() as self.signalled:
       for chunk_names in self.chunks(saved):
         if len(chunk_names) < len(names):
           self.report.message(f"members {chunk_names[0]} to {chunk_names[-1]}")
-        if signalled.is_set() and found:
+        if found and self.stopping():
           finished = False
           break
-        chunk = _Chunk(self, chunk_names, path, place, saved, signalled)
+        chunk = _Chunk(self, chunk_names, path, place, saved)
         finished = chunk.train() and finished
         found |= {member.name: member for member in chunk.members()}
         place = None
@@ -168,7 +175,7 @@ class Crew:
           members.note(path, self.runs, self.lost)
     if path is not None:
       self.leave(members.groups(found.values()), path)
-    return tuple(found.values()), None if finished else signalled.name
+    return tuple(found.values()), None if finished else self.signalled.name or "time"
 
   def leave(self, groups: dict[str, list[Member]], path: pathlib.Path) -> None:
     """What is of all members: the curve of each setting, and the best one's policy."""
@@ -195,9 +202,8 @@ class _Chunk:
     path: pathlib.Path | None,
     place: directory.Place | None,
     saved: dict[str, list[int]],
-    signalled: safeguards.Signalled,
   ):
-    self.crew, self.names, self.path, self.place, self.signalled = crew, names, path, place, signalled
+    self.crew, self.names, self.path, self.place = crew, names, path, place
     self.resumed = bool(saved)
     self.values = crew.stacked(names)
     seeds = [crew.runs[name].seed for name in names]
@@ -219,7 +225,7 @@ class _Chunk:
     going, settings = self.going(), self.crew.settings
     at, read = self.read()
     if going and at != settings.iterations * settings.steps_per_iteration:
-      self.crew.programs(self.signalled)  # before anything is changed
+      self.crew.programs()  # before anything is changed
     if self.path is not None and self.resumed:
       members.note(self.path, self.crew.runs, self.crew.lost)
       for name in self.names:
@@ -228,7 +234,7 @@ class _Chunk:
         records.truncate_after(self.folder(name), -1 if at is None else at)
       self.rows |= {name: records.read(self.folder(name)) for name in self.names}
     if at is None:
-      self.states = self.crew.programs(self.signalled).init(self.values, self.init_keys)
+      self.states = self.crew.programs().init(self.values, self.init_keys)
       return 0, 0.0
     # The place of one that diverged is taken by another: what becomes of it there is nobody's.
     states = [read.get(name, read[going[-1]])["trainer"] for name in self.names]
@@ -250,19 +256,19 @@ class _Chunk:
 
   def train(self) -> bool:
     """Whether the last step was done, by all that have not diverged."""
-    settings, signalled = self.crew.settings, self.signalled
+    settings, stopping = self.crew.settings, self.crew.stopping
     total, grid, width = settings.iterations, settings.iterations_per_epoch, settings.steps_per_iteration
     done, before = self.begin()
     started, last_saved = time.perf_counter(), done
     try:
       if not done:
         self.record({}, done, before)
-      while done < total and not signalled.is_set() and self.going():
+      while done < total and not stopping() and self.going():
         goal = min(total, (done // grid + 1) * grid)
         begun, first, parts = time.perf_counter(), done, list[Any]()
-        while done < goal and not signalled.is_set():
+        while done < goal and not stopping():
           count = min(-(-grid // epochs.CHUNKS), goal - done)
-          self.states, metrics = self.crew.programs(signalled).epoch(self.values, self.states, np.int32(count))
+          self.states, metrics = self.crew.programs().epoch(self.values, self.states, np.int32(count))
           parts.append(jax.device_get(metrics))
           done += count
         if not parts:
@@ -303,7 +309,7 @@ class _Chunk:
     """An evaluation: a row of every member, on disk where there is a directory."""
     begun = time.perf_counter()
     keys = jax.vmap(lambda key: jax.random.fold_in(key, done))(self.eval_keys)
-    found = jax.device_get(self.crew.programs(self.signalled).evaluate(self.values, self.states, keys))
+    found = jax.device_get(self.crew.programs().evaluate(self.values, self.states, keys))
     spent = {"eval/walltime": time.perf_counter() - begun, "training/walltime": seconds}
     steps = done * self.crew.settings.steps_per_iteration
     for index, name in enumerate(self.names):

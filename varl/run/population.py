@@ -14,6 +14,7 @@ from varl.run import devices as cpu
 from varl.run.crew import Crew
 from varl.run.members import Member
 from varl.run.progress import Reporter, check, silent
+from varl.run.watch import duration
 
 
 class Population(NamedTuple):
@@ -23,7 +24,7 @@ class Population(NamedTuple):
     members: in order: all seeds of the first setting, then those of the next one.
     finished: whether all members that did not diverge did their last step.
     out: its directory; None where nothing was written.
-    stopped: the signal that ended it before; "" where none did.
+    stopped: what ended it before: a signal's name, or "time"; "" where nothing did.
   """
 
   members: tuple[Member, ...]
@@ -76,6 +77,7 @@ def population(
   report: Reporter = silent,
   compile_cache: bool = True,
   reward: Any = None,
+  stop_after: float | str | None = None,
   **overrides: Any,
 ) -> Population:
   """Trains every combination of seeds and hyper-parameters in one program.
@@ -104,7 +106,7 @@ def population(
     out: a directory, as in `varl.train`.
     overwrite: whether `out` may be a run or a population, which this one replaces.
     report: shows progress.
-    compile_cache: as in `varl.train`.
+    compile_cache, stop_after: as in `varl.train`.
 
   Raises:
     ValueError: as `varl.train`; a field that cannot be mapped, is none, or has no values; a combination that is out of
@@ -116,30 +118,50 @@ def population(
   if isinstance(env, str):
     envs.registry.check_name(env, backend)
   algorithm = agents.load(algorithm)
-  run = configure.resolve(algorithm, env, backend=backend, preset=preset, reward=reward, **overrides)
-  if run.settings.num_devices != 1:
-    raise ValueError(
-      f"members are mapped over the devices, one device each; got num_devices={run.settings.num_devices}"
-    )
-  settings = members.settings(run.config, grid or {}, ranges or {}, draws, search_seed)
-  runs = members.runs(run, settings, seeds)
+  runs = planned(
+    algorithm, env, seeds=seeds, grid=grid, ranges=ranges, draws=draws, search_seed=search_seed, backend=backend,
+    preset=preset, reward=reward, **overrides,
+  )  # fmt: skip
   chunk = None if chunk is None else checks.whole("chunk", chunk)
+  seconds = None if stop_after is None else duration(stop_after)
   path = None if out is None else directory.locate(out)
   if path is not None:
     directory.judge(path, overwrite)
   cpu.provide(min(len(runs), cpu.cores()))
   made = envs.make(env, backend) if isinstance(env, str) else envs.make(env)
   if hasattr(made, "vectorized"):
-    raise ValueError(f"{run.env} steps on the host, and members of a population would share its states there")
+    raise ValueError(
+      f"{next(iter(runs.values())).env} steps on the host, and members of a population would share its states there"
+    )
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(cache.persistent(compile_cache))
-    crew = Crew(algorithm, made, runs, reward, report, chunk)
+    crew = Crew(algorithm, made, runs, reward, report, chunk, seconds)
     place = None
     if path is not None:
       place = stack.enter_context(directory.prepare(path, overwrite))
       members.write(place.prepared, crew.runs)
     return _left(crew.train(path, place, {}), path)
+
+
+def planned(
+  algorithm: Any,
+  env: Any,
+  *,
+  seeds: int | Sequence[int] = 8,
+  grid: Mapping[str, Sequence[float]] | None = None,
+  ranges: Mapping[str, tuple[float, float]] | None = None,
+  draws: int = 0,
+  search_seed: int = 0,
+  **resolved: Any,
+) -> dict[str, configure.RunConfig]:
+  """The members that `population` trains, by name; Args and Raises as there, `resolved` as of `configure.resolve`."""
+  run = configure.resolve(algorithm, env, **resolved)
+  if run.settings.num_devices != 1:
+    raise ValueError(
+      f"members are mapped over the devices, one device each; got num_devices={run.settings.num_devices}"
+    )
+  return members.runs(run, members.settings(run.config, grid or {}, ranges or {}, draws, search_seed), seeds)
 
 
 def resume_population(
@@ -152,6 +174,7 @@ def resume_population(
   chunk: int | None = None,
   report: Reporter = silent,
   compile_cache: bool = True,
+  stop_after: float | str | None = None,
 ) -> Population:
   """Ends, or extends, a population from the last checkpoints of its members.
 
@@ -159,13 +182,14 @@ def resume_population(
     out: its directory.
     num_timesteps: environment steps of each in all; by default those that the population was started with.
     algorithm, env, reward: what it was given as an object and not by a name.
-    chunk, report, compile_cache: as in `population`.
+    chunk, report, compile_cache, stop_after: as in `population`.
 
   Raises:
     ValueError: `out` is no population, a member was taken on by itself, or as `varl.resume` of one of its members.
   """
   check(report)
   chunk = None if chunk is None else checks.whole("chunk", chunk)
+  seconds = None if stop_after is None else duration(stop_after)
   path = directory.locate(out)
   runs, lost = members.read(path, algorithm)
   if num_timesteps is not None:
@@ -179,10 +203,10 @@ def resume_population(
     stack.enter_context(directory.hold(path))
     saved = {name: checkpoint.steps(path / members.FOLDER / name / "checkpoints") for name in runs}
     configure.check_goes_on(first, max((step for steps in saved.values() for step in steps), default=0), path)
-    crew = Crew(found, made, runs, reward, report, chunk, lost)
+    crew = Crew(found, made, runs, reward, report, chunk, seconds, lost)
     return _left(crew.train(path, None, saved), path)
 
 
 def _left(trained: tuple[tuple[Member, ...], str | None], path: pathlib.Path | None) -> Population:
-  found, signal = trained
-  return Population(found, signal is None, path, signal or "")
+  found, stopped = trained
+  return Population(found, stopped is None, path, stopped or "")
