@@ -1,6 +1,7 @@
 """Checks that configurations and keys share, and names: the nearest to a mistyped one, imports. Importing it imports no
 JAX."""
 
+import dataclasses
 import difflib
 import importlib
 import math
@@ -12,6 +13,48 @@ from typing import Any
 
 SEEDS = 2**32
 """How many seeds there are."""
+
+
+KINDS = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "text", "tuple": "a tuple"}
+"""What a field is, by its annotation."""
+
+
+def kinds(config: Any) -> None:
+  """Checks that the fields of a dataclass are what their annotations say: text, True or False, and None only where that
+  is one of them. Of numbers, the range and so the kind is for `positive` and its like.
+
+  Raises:
+    ValueError: naming the field, what it is and what came.
+  """
+  for field in dataclasses.fields(config):
+    annotation = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+    allowed = [part.strip().partition("[")[0] for part in annotation.split("|")]
+    words = [KINDS.get(part, "") for part in allowed if part != "None"]
+    value = plain(getattr(config, field.name))
+    if value is None:
+      fits = "None" in allowed
+    else:
+      fits = allowed not in (["bool"], ["str"]) or type(value).__name__ in allowed
+    if not fits and all(words):
+      raise ValueError(f"{field.name} is {' or '.join(words)}, got {_shown(value)}")
+
+
+def numbers_of(config: Any) -> None:
+  """Checks that the numbers among the fields of a dataclass are numbers, and whole ones where their annotations say so;
+  traced arrays and None pass.
+
+  Raises:
+    ValueError: naming the field, what it is and what came.
+  """
+  for field in dataclasses.fields(config):
+    annotation = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+    allowed = {part.strip() for part in annotation.split("|")} - {"None"}
+    value = plain(getattr(config, field.name))
+    if value is None or hasattr(value, "dtype") or allowed not in ({"int"}, {"float"}):
+      continue
+    whole = allowed == {"int"}
+    if not _is_number(value) or math.isnan(value) or (whole and not isinstance(value, numbers.Integral)):
+      raise ValueError(f"{field.name} is {KINDS['int' if whole else 'float']}, got {_shown(value)}")
 
 
 def positive(config: Any, *names: str, zero: bool = False, whole: bool = False) -> None:

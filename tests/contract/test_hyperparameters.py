@@ -1,6 +1,7 @@
 """Every numeric field of every Config can be mapped over, or says that it shapes the program; none is out of reach."""
 
 import dataclasses
+import math
 import numbers
 
 import jax
@@ -87,6 +88,39 @@ def test_a_field_that_shapes_the_program_says_so(name):
     with pytest.raises(ValueError, match=rf"{field} shapes the program"):  # noqa: PT012
       jax.eval_shape(build_one, jax.ShapeDtypeStruct((), jnp.int32))
       pytest.fail(f"{name} takes a traced {field}")
+
+
+WRONG = (None, "x", {}, [None], object(), True, 0.5, math.nan)
+"""What some fields are, and most are not."""
+
+
+def may_be(annotation, value):
+  """Whether a field with this annotation may have the value, as far as its kind goes."""
+  allowed = {part.strip().partition("[")[0] for part in annotation.split("|")}
+  if not allowed <= {"int", "float", "bool", "str", "tuple", "None"} or allowed == {"str", "None"}:
+    return True  # a file's name, or an object, which is for whoever reads it
+  if isinstance(value, float):
+    return "float" in allowed and not math.isnan(value)
+  return {type(None): "None", str: "str", bool: "bool"}.get(type(value)) in allowed
+
+
+@pytest.mark.parametrize("name", agents.AGENTS)
+def test_a_field_is_what_its_annotation_says(name):
+  module, env = agents.load(name), problem(agents.load(name))
+  plain = small(module)
+  for field in dataclasses.fields(plain):
+    annotation = (
+      getattr(field.type, "__name__", str(field.type)) if not hasattr(field.type, "__args__") else str(field.type)
+    )
+    for wrong in WRONG:
+      config = dataclasses.replace(plain, **{field.name: wrong})
+      refused = None
+      try:
+        module.make(spec(env), config)
+      except ValueError as error:
+        refused = str(error)
+      assert refused or may_be(annotation, wrong), f"{name} takes {field.name}={wrong!r}"
+      assert "\n" not in (refused or "")
 
 
 def test_what_is_exempt_is_a_size_a_length_or_a_period():

@@ -2,7 +2,10 @@
 
 import dataclasses
 import hashlib
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -286,3 +289,53 @@ def test_two_that_put_a_directory_in_place_wait_for_one_another(tmp_path):
   assert not failed
   assert [path.name for path in tmp_path.iterdir()] == ["out"]
   assert (final / "whose").read_text() in ("a", "b")
+
+
+DAMAGES = {
+  "cut": lambda content: content[: len(content) // 2],
+  "empty": lambda _: b"",
+  "noise": lambda _: bytes(range(128, 256)),
+  "list": lambda _: b"[]",
+  "number": lambda _: b"3",
+  "nothing": lambda _: b"null",
+}
+READERS = {
+  configure.FILE: configure.read,
+  "policy/policy.json": varl.load_policy,
+  "policy/params.msgpack": varl.load_policy,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", READERS)
+def test_what_is_damaged_is_said_in_one_line(out, tmp_path, file, damage):
+  own = shutil.copytree(out, tmp_path / "own")
+  (own / file).write_bytes(DAMAGES[damage]((own / file).read_bytes()))
+  with pytest.raises(ValueError, match=re.escape(str(own / file).removesuffix("/policy.json"))) as refused:
+    READERS[file](own)
+  assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("file", ["policy/policy.json", configure.FILE])
+def test_a_field_of_another_kind_is_said_in_one_line(out, tmp_path, file):
+  """Each field of what is on disk, one after another, in another's place."""
+  own = shutil.copytree(out, tmp_path / "own")
+  body = json.loads((own / file).read_text())
+  refused = 0
+  for name, value in body.items():
+    for wrong in (None, 3, "x", [], [None], {}):
+      changed = {**body, name: wrong}
+      if isinstance(value, dict) and name in ("config", "settings", "spec") and not isinstance(wrong, dict):
+        changed[name] = {**value, next(iter(value)): wrong}  # of what is in it, the first
+      (own / file).write_text(json.dumps(changed))
+      try:
+        READERS[file](own)
+      except ValueError as error:
+        refused += "\n" not in str(error)
+  assert refused > len(body)
+
+
+def test_what_is_no_directory_holds_no_policy(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(ValueError, match="file holds no policy"):
+    varl.load_policy(tmp_path / "file")

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from varl import components, policies, posteriors, priors
-from varl.checks import positive
+from varl.checks import positive, unit_interval
 from varl.memory import Memory, latent
 from varl.types import Design, Spec
 
@@ -50,6 +50,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   """
   components.check(config)
   positive(config, "latent", "samples", whole=True)
+  unit_interval(config, "prior_tau", lower_open=True)
   if config.upper_prior not in ("ar1", "learned"):
     raise ValueError(f"upper_prior is ar1 or learned; got {config.upper_prior!r}")
   policy = _head(spec, config)

@@ -54,7 +54,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
     ValueError: a hyper-parameter out of range, discrete actions, or a policy that does not fit the action space.
   """
   components.check(config)
-  positive(config, "inference_iterations", "samples", "prior_std", "entropy_per_dimension")
+  positive(config, "inference_iterations", "samples", "prior_std", "initial_std", "entropy_per_dimension")
   head = _head(spec, config)
   inputs = posteriors.iterative_inputs(spec.observation_size, head)
   posterior = posteriors.iterative(

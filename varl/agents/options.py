@@ -65,6 +65,7 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
     raise ValueError(f"choice is learned or uniform; got {config.choice!r}")
   if config.reverse not in (*rewards.DIRECTIONS, "none"):
     raise ValueError(f"reverse is one of {', '.join((*rewards.DIRECTIONS, 'none'))}; got {config.reverse!r}")
+  positive(config, "options", whole=True)
   n = config.options
   if n < 2:
     raise ValueError(f"options are at least two, got options={n}")

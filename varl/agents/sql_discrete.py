@@ -48,6 +48,8 @@ def design(spec: Spec, config: Config, *, axis: str | None = None) -> Design:
   positive(config, "temperature")
   positive(config, "target_every", "critics", whole=True)
   unit_interval(config, "munchausen")
+  if isinstance(config.munchausen_floor, int | float) and config.munchausen_floor > 0:
+    raise ValueError(f"munchausen_floor is at most 0, got {config.munchausen_floor}")
 
   head = _head(spec, config)
   value = components.q_value(spec, config, head, target_every=config.target_every)

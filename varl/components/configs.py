@@ -1,10 +1,11 @@
 """The hyper-parameters that named algorithms share, and their checks."""
 
 import dataclasses
+import math
 import numbers
 from typing import Any
 
-from varl.checks import positive, unit_interval
+from varl.checks import plain, positive, unit_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,6 +322,9 @@ def check(config: Any) -> None:
   # On-policy returns end with the rollout or the episode. A fixed point of values needs a contraction.
   unit_interval(config, "gamma", upper_open=not isinstance(config, OnPolicyConfig))
   unit_interval(config, "decay_to")
+  kappa = plain(getattr(config, "pessimism", "min"))
+  if kappa != "min" and not hasattr(kappa, "dtype") and not _is_finite(kappa):
+    raise ValueError(f"pessimism is 'min', or a finite number of standard deviations, got {kappa!r}")
   if isinstance(config, CriticConfig):
     positive(config, "critics", whole=True)
     unit_interval(config, "tau", lower_open=True)
@@ -335,6 +339,12 @@ def check(config: Any) -> None:
         f"reward; got {config.return_low} and {config.return_high}"
       )
   if isinstance(config, OnPolicyConfig):
+    unit_interval(config, "lam")
+  if isinstance(config, MemoryConfig):
+    positive(config, "memory", "burn_in", whole=True, zero=True)
+    positive(config, "memory_length", whole=True)
+  if isinstance(config, ImprovementConfig):
+    positive(config, "sequence", whole=True)
     unit_interval(config, "lam")
   if isinstance(config, ModelConfig):
     if config.model_ends not in ("learned", "never"):
@@ -363,4 +373,8 @@ def check(config: Any) -> None:
 
 
 def _is_width(width: Any) -> bool:
-  return isinstance(width, numbers.Integral) and not isinstance(width, bool)
+  return isinstance(width, numbers.Integral) and not isinstance(width, bool) and int(width) > 0
+
+
+def _is_finite(value: Any) -> bool:
+  return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -140,11 +140,11 @@ def inner(spec: Spec, config: LearnerConfig, *, axis: str | None = None) -> Desi
   """
   if config.learner not in ("sac", "ppo"):
     raise ValueError(f"learner is sac or ppo, got {config.learner!r}")
-  if config.learner == "sac":
-    return Design(*soft(spec, config), axis)
   positive(config, "ppo_clip")
   positive(config, "entropy_bonus", zero=True)
   unit_interval(config, "lam")
+  if config.learner == "sac":
+    return Design(*soft(spec, config), axis)
   bonus = temperatures.fixed(config.entropy_bonus)
   own: Any = config
   return policy_gradient(spec, own, bonus, surrogate="clip", clip=config.ppo_clip, divergence=True, axis=axis)

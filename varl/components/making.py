@@ -15,19 +15,33 @@ def designs(config_type: type) -> Callable[[Callable[..., Design]], Callable[...
   """The decorator of an algorithm's `design(spec, config, *, axis=None)`: it gets a Spec, and that Config.
 
   Raises:
-    ValueError: in the call, another thing in the place of one of the two.
+    ValueError: in the call, another thing in the place of one of the two, or of a field.
   """
 
   def decorated(design: Callable[..., Design]) -> Callable[..., Design]:
     @functools.wraps(design)
     def checked(spec: Spec, config: Any, **others: Any) -> Design:
       checks.instance(spec, Spec, "a Spec, as varl.envs.spec(env) gives it,")
+      sizes_of(spec)
       checks.instance(config, config_type, f"a Config of {config_type.__module__}")
-      return design(spec, config, **others)
+      checks.kinds(config)
+      made = design(spec, config, **others)
+      checks.numbers_of(config)  # after the design, which knows the ranges of those that it uses
+      return made
 
     return checked
 
   return decorated
+
+
+def sizes_of(spec: Spec) -> None:
+  """Checks the sizes of an environment.
+
+  Raises:
+    ValueError: one is no whole number, or there are no actions.
+  """
+  for name, least in (("observation_size", 0), ("action_size", 1), ("context", 0), ("privileged", 0)):
+    checks.whole(f"{name} of a Spec", getattr(spec, name), least=least)
 
 
 class Make(Protocol):

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
-from varl.checks import plain, positive
+from varl.checks import kinds, plain, positive
 from varl.envs.catalog import RESETS
 
 MINIBATCHES = ("rows", "trajectories")
@@ -77,6 +77,7 @@ class Settings:
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
       object.__setattr__(self, field.name, plain(getattr(self, field.name), whole=field.type in (int, "int")))
+    kinds(self)
     whole = ("num_timesteps", "num_envs", "action_repeat", "unroll_length", "batch_size")
     positive(self, *whole, "replay_capacity", "eval_every", "eval_episodes", "num_devices", whole=True)
     positive(self, "episode_length", "epochs", "warm_up", "pool_size", "checkpoint_every", zero=True, whole=True)

@@ -45,7 +45,7 @@ def keep(out: pathlib.Path, config: Any, reward: str | None) -> tuple[dict[str, 
 
 def found(out: pathlib.Path, config: dict[str, Any], reward: str | None) -> tuple[dict[str, Any], str | None]:
   """What `keep` left, as paths."""
-  if config.get("demonstrations") is not None:
+  if dict(config).get("demonstrations") is not None:
     config = {**config, "demonstrations": str(out / config["demonstrations"])}
   return config, None if reward is None else str(out / reward)
 

@@ -192,17 +192,22 @@ def _load(path: str | os.PathLike[str], algorithm: Any, stochastic: bool) -> tup
   try:
     description = json.loads((directory / _DESCRIPTION).read_text())
     arrays = (directory / _PARAMS).read_bytes()
-  except FileNotFoundError as error:
+  except (FileNotFoundError, NotADirectoryError) as error:
     raise ValueError(f"{path} holds no policy: {error.filename} is missing") from None
-  except json.JSONDecodeError as error:
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
     raise ValueError(f"{directory / _DESCRIPTION} is damaged: {error}") from None
-  if description.get("schema") != SCHEMA:
-    raise ValueError(f"{directory} has schema {description.get('schema')}, this varl reads {SCHEMA}")
-  is_object = "algorithm" in description.get("objects", ())
-  made = agents.of_record(description["algorithm"], description.get("source", ""), is_object=is_object, given=algorithm)
-  spec = Spec(**description["spec"])
-  config = agents.config_from(made, description["config"])
-  config = config_of(config, spec)
+  found = description.get("schema") if isinstance(description, dict) else None
+  if found != SCHEMA:
+    raise ValueError(f"{directory} has schema {found!r}, this varl reads {SCHEMA}")
+  try:
+    is_object = "algorithm" in description.get("objects", ())
+    named, source = str(description["algorithm"]), description.get("source", "")
+    spec, values, bounds = Spec(**description["spec"]), dict(description["config"]), description["action_bounds"]
+    bounds = None if bounds is None else tuple(bounds)
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(f"{directory / _DESCRIPTION} is damaged: {error!r}") from None
+  made = agents.of_record(named, source, is_object=is_object, given=algorithm)
+  config = config_of(agents.config_from(made, values), spec)
   agent = made.make(spec, config)
   if agent.spec != spec:
     raise ValueError(f"{directory} holds a policy for {spec}, but the agent is built for {agent.spec}")
@@ -210,13 +215,12 @@ def _load(path: str | os.PathLike[str], algorithm: Any, stochastic: bool) -> tup
   try:
     state = flax.serialization.msgpack_restore(arrays)
     params = flax.serialization.from_state_dict(example, state)
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f"{directory / _PARAMS} is damaged or of another agent: {error}") from None
   shapes = jax.tree.map(lambda a, b: a.shape == b.shape, example, params)
   if not all(jax.tree.leaves(shapes)):
     raise ValueError(f"{directory / _PARAMS} holds arrays of other shapes than its config describes")
-  bounds = description["action_bounds"]
-  policy = Policy(agent, jax.tree.map(jnp.asarray, params), None if bounds is None else tuple(bounds), stochastic)
+  policy = Policy(agent, jax.tree.map(jnp.asarray, params), bounds, stochastic)
   return policy, made, config
 
 

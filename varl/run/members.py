@@ -204,7 +204,7 @@ def read(out: pathlib.Path, algorithm: Any = None) -> tuple[dict[str, RunConfig]
   path = out / FILE
   try:
     body = json.loads(path.read_text())
-    names, lost, schema = list(body["members"]), set(body["diverged"]), body["schema"]
+    names, lost, schema = [str(name) for name in body["members"]], set(body["diverged"]), body["schema"]
     steps = checks.whole("num_timesteps", body["num_timesteps"]) if "num_timesteps" in body else None
     if not names:
       raise ValueError("it has no members")
