@@ -300,7 +300,14 @@ def test_the_command_line_sweeps_and_goes_on(tmp_path, capsys):
   assert "4 members, 4 at a time" in said
   assert {records.read(path)[-1]["env_steps"] for path in (out / "members").iterdir()} == {200}
   assert "learning_rate=0.003" in said
-  assert cli.main(["compare", *map(str, (out / "members").iterdir())]) == 0
+  assert cli.main(["compare", str(out)]) == 0
+  table = capsys.readouterr().out
+  assert all(f"sac on point_mass (learning_rate={rate})" in table for rate in ("0.001", "0.003"))
+  assert cli.main(["compare", *map(str, sorted((out / "members").iterdir()))]) == 0
+  assert capsys.readouterr().out == table
+  assert cli.main(["plot", str(out), "--out", str(tmp_path / "curves.png")]) == 0
+  assert cli.main(["eval", str(out)]) == 2
+  assert f"is a population and no run: give one of its members, such as {out}/members/0-" in capsys.readouterr().err
   assert cli.main(["sweep", "--help"]) == 0
   assert "varl sweep ALGORITHM --env ENV" in capsys.readouterr().out
 

@@ -7,7 +7,7 @@ from varl import files
 from varl.cli.shared import COUNT, SEED, command, joined, numbers, run_directory
 from varl.flags import Parser, whole_number
 from varl.report import compare as scores
-from varl.report import plots
+from varl.report import plots, records
 from varl.report.render import check_path
 
 
@@ -17,7 +17,8 @@ def plot(tokens: list[str]) -> int:
     "plot",
     """  varl plot runs/* --out curves.png
   varl plot runs/sac* runs/ppo* --out curves.svg --x walltime --band iqm""",
-    description="Draw curves of runs. Runs that differ in nothing but their seed are one line, with a band.",
+    description="Draw curves of runs. Runs that differ in nothing but their seed are one line, with a band. "
+    "A population stands for its members.",
   )
   _add_runs(parser)
   parser.add_argument("--out", required=True, metavar="FILE", help="the picture, FILE.png or FILE.svg")
@@ -128,13 +129,14 @@ def draw_map(tokens: list[str]) -> int:
 
 
 def _add_runs(parser: Parser) -> None:
-  parser.add_argument("runs", nargs="+", metavar="OUT", help="directories of runs")
+  parser.add_argument("runs", nargs="+", metavar="OUT", help="directories of runs, or of populations")
   parser.add_argument(
     "--metric", default="eval/episode_reward", metavar="NAME", help="of metrics.csv (default: eval/episode_reward)"
   )
 
 
 def _checked(runs: list[str]) -> list[pathlib.Path]:
-  for run in runs:
+  found = [run for out in runs for run in records.runs_of(out)]
+  for run in found:
     run_directory(run)
-  return [pathlib.Path(run) for run in runs]
+  return found

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from varl.flags import Parser, whole_number
+from varl.report import records
 
 SEED = whole_number(0, 2**32)
 """The `type` of a seed's flag."""
@@ -73,7 +74,7 @@ def add_cache(parser: Parser) -> None:
   parser.add_argument("--no-compile-cache", action="store_true", help="keep no compiled programs for the next start")
 
 
-def run_directory(out: str) -> None:
+def run_directory(out: str | pathlib.Path) -> None:
   """Answers at once where a directory is no run."""
-  if not (pathlib.Path(out) / "config.json").is_file():
-    raise ValueError(f"{out} is no run: it has no config.json")
+  if not (pathlib.Path(out) / records.CONFIG).is_file():
+    raise ValueError(records.no_run(out))

@@ -36,13 +36,13 @@ class Estimate(NamedTuple):
 def group(outs: Sequence[str | os.PathLike[str]]) -> dict[str, list[pathlib.Path]]:
   """Directories of runs by label: runs that differ in nothing but the seed are one group.
 
-  The label is "algorithm on environment" and, where groups have that in common, what sets them apart. A group is in the
-  order of its seeds.
+  A population stands for its members. The label is "algorithm on environment" and, where groups have that in common,
+  what sets them apart. A group is in the order of its seeds.
 
   Raises:
     ValueError: a directory that is no run, or given twice; two runs of one group and seed.
   """
-  paths = [files.as_path(out) for out in outs]
+  paths = [run for out in outs for run in records.runs_of(out)]
   if len({path.resolve() for path in paths}) < len(paths):
     raise ValueError(f"each run is given once, got {[str(path) for path in paths]}")
   found: dict[str, list[tuple[int, pathlib.Path, dict[str, Any]]]] = {}

@@ -25,11 +25,43 @@ from varl import files
 JSONL = "metrics.jsonl"
 CSV = "metrics.csv"
 STEPS = "env_steps"
+CONFIG = "config.json"
+"""Of a run: its configuration."""
+POPULATION = "population.json"
+"""Of a population: what `config.json` is of a run."""
+MEMBERS = "members"
+"""Of a population: where the directories of its runs are."""
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 Row = dict[str, Any]
 """One row: the int `env_steps` and floats by metric name."""
+
+
+def runs_of(out: str | os.PathLike[str]) -> list[pathlib.Path]:
+  """The directories of runs that one stands for: the members of a population, or itself.
+
+  Raises:
+    ValueError: it is no path, or a population whose record is damaged.
+  """
+  out = files.as_path(out)
+  try:
+    names = json.loads((out / POPULATION).read_text())["members"]
+    if not names:
+      raise ValueError("it has no members")
+    return [out / MEMBERS / name for name in names]
+  except (FileNotFoundError, NotADirectoryError):
+    return [out]
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f"{out / POPULATION} is damaged: {error}") from None
+
+
+def no_run(out: str | os.PathLike[str]) -> str:
+  """Why a directory without a `config.json` is no run, in words."""
+  first = runs_of(out)[0]
+  if first != files.as_path(out):
+    return f"{out} is a population and no run: give one of its members, such as {first}"
+  return f"{out} is no run: it has no {CONFIG}"
 
 
 def normalise(row: Mapping[str, Any]) -> Row:

@@ -11,9 +11,10 @@ from varl.agents import Algorithm
 from varl.checks import nearest, plain
 from varl.envs import catalog
 from varl.loop.settings import Settings, check_given
+from varl.report import records
 
 SCHEMA = 1
-FILE = "config.json"
+FILE = records.CONFIG
 KEYWORDS = (
   "algorithm", "env", "seed", "backend", "out", "overwrite", "callback", "preset", "report", "compile_cache", "reward",
   "seeds", "grid", "ranges", "draws", "search_seed", "chunk",
@@ -197,7 +198,7 @@ def read(out: str | os.PathLike[str], algorithm: Any = None) -> RunConfig:
   try:
     body = json.loads(path.read_text())
   except (FileNotFoundError, NotADirectoryError):
-    raise ValueError(f"{out} is no run: it has no {FILE}") from None
+    raise ValueError(records.no_run(out)) from None
   except (json.JSONDecodeError, UnicodeDecodeError) as error:
     raise ValueError(f"{path} is damaged: {error}") from None
   if not isinstance(body, dict) or body.get("schema") != SCHEMA:

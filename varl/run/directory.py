@@ -19,13 +19,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from varl import files
-from varl.run import configure
+from varl.report import records
 
 LOCK = ".lock"
-POPULATION = "population.json"
-"""Of a population: what `config.json` is of a run."""
-MEMBERS = "members"
-"""Of a population: where the directories of its runs are."""
 
 
 class Place(NamedTuple):
@@ -81,7 +77,7 @@ def judge(out: pathlib.Path, overwrite: bool) -> None:
     raise ValueError(f"{out} is {kind}, whose place a new run cannot take; choose a directory in it: {out / 'run'}")
   if out.is_dir() and not any(out.iterdir()):
     return
-  if not any((out / name).is_file() for name in (configure.FILE, POPULATION)):
+  if not any((out / name).is_file() for name in (records.CONFIG, records.POPULATION)):
     raise ValueError(f"{out} exists and is no run; it is not overwritten")
   if not overwrite:
     raise ValueError(f"{out} exists already; choose another directory, resume it, or pass overwrite")
@@ -132,7 +128,7 @@ def hold(out: pathlib.Path) -> Iterator[None]:
   """
   above = out.parent.parent
   with contextlib.ExitStack() as stack:
-    if out.parent.name == MEMBERS and (above / POPULATION).is_file():
+    if out.parent.name == records.MEMBERS and (above / records.POPULATION).is_file():
       stack.enter_context(_locked(above, fcntl.LOCK_SH))
     stack.enter_context(_locked(out, fcntl.LOCK_EX))
     yield

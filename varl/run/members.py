@@ -12,11 +12,12 @@ import numpy as np
 
 from varl import checks, components, files
 from varl.checks import nearest, plain
-from varl.run import configure, directory, doctor
+from varl.report import records
+from varl.run import configure, doctor
 from varl.run.configure import RunConfig
 from varl.run.export import Policy
 
-FILE, FOLDER, SCHEMA = directory.POPULATION, directory.MEMBERS, 1
+FILE, FOLDER, SCHEMA = records.POPULATION, records.MEMBERS, 1
 
 
 class Member(NamedTuple):
