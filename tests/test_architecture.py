@@ -69,3 +69,16 @@ def test_an_import_that_runs_up_or_sideways_is_found_in_every_form():
   assert not runs_up(
     "priors", "from varl import __version__, losses\nfrom varl.priors.fixed import uniform\nimport jax"
   )
+
+
+def test_every_module_of_a_folder_that_is_told_apart_is_named():
+  """In the table "Where things are": where a row names some modules of a folder, it names all."""
+  told = 0
+  for row in re.findall(r"^\| .*`varl/(\w+)/`:.*$", DOCUMENT, re.MULTILINE):
+    text = next(line for line in DOCUMENT.splitlines() if f"`varl/{row}/`:" in line)
+    modules = {path.stem for path in (PACKAGE / row).glob("[a-z]*.py")}
+    missing = {name for name in modules if not re.search(rf"`{name}`", text)}
+    if len(missing) < len(modules) / 2:
+      told += 1
+      assert not missing, (row, missing)
+  assert told >= 8
