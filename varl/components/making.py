@@ -22,7 +22,7 @@ def designs(config_type: type) -> Callable[[Callable[..., Design]], Callable[...
     @functools.wraps(design)
     def checked(spec: Spec, config: Any, **others: Any) -> Design:
       checks.instance(spec, Spec, "a Spec, as varl.envs.spec(env) gives it,")
-      sizes_of(spec)
+      _check_sizes(spec)
       checks.instance(config, config_type, f"a Config of {config_type.__module__}")
       checks.kinds(config)
       made = design(spec, config, **others)
@@ -34,7 +34,7 @@ def designs(config_type: type) -> Callable[[Callable[..., Design]], Callable[...
   return decorated
 
 
-def sizes_of(spec: Spec) -> None:
+def _check_sizes(spec: Spec) -> None:
   """Checks the sizes of an environment.
 
   Raises:
