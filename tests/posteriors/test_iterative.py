@@ -473,7 +473,7 @@ def test_a_posterior_that_does_not_iterate_has_no_objective_by_iteration():
     ({"samples": 0}, "samples"),
     ({"prior": "learned"}, "'fixed' or 'uniform', got 'learned'"),
     ({"prior_std": 0.0}, "prior_std"),
-    ({"initial_std": 0.0}, "init_std=0.0"),
+    ({"initial_std": 0.0}, "initial_std is a finite number > 0, got 0.0"),
     ({"gradient_norm": "none"}, "gradient_norm"),
     ({"policy": "beta"}, r"policy is one of .*, got 'beta'"),
   ],

@@ -5,7 +5,7 @@ import math
 import numbers
 from typing import Any
 
-from varl.checks import plain, positive, unit_interval
+from varl.checks import plain, positive, unit_interval, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,6 +317,8 @@ def check(config: Any) -> None:
     widths = getattr(config, name, ())
     if widths is not None and not (isinstance(widths, tuple | list) and all(_is_width(width) for width in widths)):
       raise ValueError(f"{name} is a tuple of the layers' widths, such as (256, 256), got {widths!r}")
+    for width in widths or ():
+      whole(f"each width of {name}", width)
   positive(config, "learning_rate", "reward_scale")
   positive(config, "decay_updates", "max_grad_norm", zero=True)
   # On-policy returns end with the rollout or the episode. A fixed point of values needs a contraction.
@@ -373,7 +375,7 @@ def check(config: Any) -> None:
 
 
 def _is_width(width: Any) -> bool:
-  return isinstance(width, numbers.Integral) and not isinstance(width, bool) and int(width) > 0
+  return isinstance(width, numbers.Integral) and not isinstance(width, bool)
 
 
 def _is_finite(value: Any) -> bool:
