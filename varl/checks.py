@@ -27,8 +27,7 @@ def kinds(config: Any) -> None:
     ValueError: naming the field, what it is and what came.
   """
   for field in dataclasses.fields(config):
-    annotation = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
-    allowed = [part.strip().partition("[")[0] for part in annotation.split("|")]
+    allowed = _annotated(field)
     words = [KINDS.get(part, "") for part in allowed if part != "None"]
     value = plain(getattr(config, field.name))
     if value is None:
@@ -47,14 +46,20 @@ def numbers_of(config: Any) -> None:
     ValueError: naming the field, what it is and what came.
   """
   for field in dataclasses.fields(config):
-    annotation = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
-    allowed = {part.strip() for part in annotation.split("|")} - {"None"}
-    value = plain(getattr(config, field.name))
-    if value is None or hasattr(value, "dtype") or allowed not in ({"int"}, {"float"}):
+    allowed = [part for part in _annotated(field) if part != "None"]
+    whole = allowed == ["int"]
+    value = plain(getattr(config, field.name), whole=whole)
+    if value is None or hasattr(value, "dtype") or allowed not in (["int"], ["float"]):
       continue
-    whole = allowed == {"int"}
     if not _is_number(value) or math.isnan(value) or (whole and not isinstance(value, numbers.Integral)):
       raise ValueError(f"{field.name} is {KINDS['int' if whole else 'float']}, got {_shown(value)}")
+
+
+def _annotated(field: dataclasses.Field[Any]) -> list[str]:
+  """What a field may be, `["tuple", "None"]`."""
+  kind: Any = field.type
+  text = kind if isinstance(kind, str) else str(kind) if hasattr(kind, "__args__") else kind.__name__
+  return [part.strip().partition("[")[0] for part in text.split("|")]
 
 
 def positive(config: Any, *names: str, zero: bool = False, whole: bool = False) -> None:

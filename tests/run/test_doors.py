@@ -97,10 +97,13 @@ def test_numbers_of_numpy_and_jax_are_pythons(tmp_path):
     "hidden": [np.int64(8)],
     "reward_scale": np.array(2.0),
     "warm_up": 4e1,
+    "critics": np.float64(3.0),
+    "decay_updates": 1e3,
   }
   run = configure.resolve("sac", "point_mass", seed=np.uint32(3), **given)
   values = [run.seed, *dataclasses.astuple(run.settings), *dataclasses.astuple(run.config)]
   assert {type(value) for value in values} <= {int, float, str, bool, tuple, type(None)}
+  assert [(type(value), value) for value in (run.config.critics, run.config.decay_updates)] == [(int, 3), (int, 1000)]
   assert run.settings == Settings(**{k: v for k, v in given.items() if hasattr(Settings, k)})
   configure.write(tmp_path, run, {})
   assert configure.read(tmp_path) == run

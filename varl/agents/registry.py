@@ -10,7 +10,7 @@ from varl import presets
 from varl.agents import algorithm as algorithms
 from varl.agents.algorithm import Algorithm
 from varl.agents.catalog import AGENTS
-from varl.checks import imported, nearest
+from varl.checks import imported, nearest, plain
 
 _REGISTERED: dict[str, Algorithm] = {}
 
@@ -119,16 +119,19 @@ def _by_name(name: str) -> Algorithm:
 
 
 def config_from(algorithm: Algorithm, values: Mapping[str, Any]) -> Any:
-  """An algorithm's Config from plain values, as they come from JSON or TOML; lists become tuples.
+  """An algorithm's Config from plain values, as they come from JSON or TOML; lists become tuples, `1e5` a count.
 
   Raises:
     ValueError: a name that the Config lacks.
   """
-  known = {field.name for field in dataclasses.fields(algorithm.config)}
+  known = {field.name: field.type in (int, "int") for field in dataclasses.fields(algorithm.config)}
   for name in values:
     if name not in known:
       raise ValueError(f"{algorithm.name} has no setting {name!r}{nearest(name, known)}")
-  return dataclasses.replace(algorithm.config, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+  given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+  return dataclasses.replace(
+    algorithm.config, **{name: plain(value, whole=known[name]) for name, value in given.items()}
+  )
 
 
 def is_object(algorithm: Algorithm) -> bool:
