@@ -145,15 +145,7 @@ def population(
 
 
 def planned(
-  algorithm: Any,
-  env: Any,
-  *,
-  seeds: int | Sequence[int] = 8,
-  grid: Mapping[str, Sequence[float]] | None = None,
-  ranges: Mapping[str, tuple[float, float]] | None = None,
-  draws: int = 0,
-  search_seed: int = 0,
-  **resolved: Any,
+  algorithm: Any, env: Any, *, seeds: Any, grid: Any, ranges: Any, draws: int, search_seed: int, **resolved: Any
 ) -> dict[str, configure.RunConfig]:
   """The members that `population` trains, by name; Args and Raises as there, `resolved` as of `configure.resolve`."""
   run = configure.resolve(algorithm, env, **resolved)
