@@ -1,10 +1,11 @@
 """The hyper-parameters that named algorithms share, and their checks."""
 
 import dataclasses
+import math
 import numbers
 from typing import Any
 
-from varl.checks import finite, plain, positive, unit_interval, whole
+from varl.checks import plain, positive, unit_interval, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,8 +325,8 @@ def check(config: Any) -> None:
   unit_interval(config, "gamma", upper_open=not isinstance(config, OnPolicyConfig))
   unit_interval(config, "decay_to")
   kappa = plain(getattr(config, "pessimism", "min"))
-  if kappa != "min" and not hasattr(kappa, "dtype"):
-    finite("pessimism, where it is not 'min',", kappa)
+  if kappa != "min" and not hasattr(kappa, "dtype") and not _is_finite(kappa):
+    raise ValueError(f"pessimism is 'min', or a finite number of standard deviations, got {kappa!r}")
   if isinstance(config, CriticConfig):
     positive(config, "critics", whole=True)
     unit_interval(config, "tau", lower_open=True)
@@ -375,3 +376,7 @@ def check(config: Any) -> None:
 
 def _is_width(width: Any) -> bool:
   return isinstance(width, numbers.Integral) and not isinstance(width, bool)
+
+
+def _is_finite(value: Any) -> bool:
+  return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
