@@ -1,13 +1,12 @@
 """What runs are looked at with: `varl plot`, `varl compare`, `varl report` and `varl map`."""
 
 import json
-import pathlib
 
 from varl import files
 from varl.cli.shared import COUNT, SEED, command, joined, numbers, run_directory
 from varl.flags import Parser, whole_number
 from varl.report import compare as scores
-from varl.report import plots, records
+from varl.report import plots
 from varl.report.render import check_path
 
 
@@ -32,7 +31,7 @@ def plot(tokens: list[str]) -> int:
   parser.add_argument("--log", action="store_true", help="a logarithmic axis of the metric")
   arguments = parser.parse(tokens)
   path = files.check_new(plots.check_picture(arguments.out), overwrite=arguments.overwrite)
-  groups = scores.group(_checked(arguments.runs))
+  groups = scores.group(arguments.runs)
   x, band = arguments.x, arguments.band
   plots.curves(groups, path, metric=arguments.metric, band=band, x=x, log=arguments.log)
   for label, outs in groups.items():
@@ -57,7 +56,7 @@ def compare(tokens: list[str]) -> int:
   )
   parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
   arguments = parser.parse(tokens)
-  groups = scores.group(_checked(arguments.runs))
+  groups = scores.group(arguments.runs)
   found = scores.compare(groups, metric=arguments.metric, score=arguments.score)
   print(json.dumps(found, indent=1) if arguments.json else scores.table(found))
   return 0
@@ -133,10 +132,3 @@ def _add_runs(parser: Parser) -> None:
   parser.add_argument(
     "--metric", default="eval/episode_reward", metavar="NAME", help="of metrics.csv (default: eval/episode_reward)"
   )
-
-
-def _checked(runs: list[str]) -> list[pathlib.Path]:
-  found = [run for out in runs for run in records.runs_of(out)]
-  for run in found:
-    run_directory(run)
-  return found

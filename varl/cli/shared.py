@@ -74,7 +74,7 @@ def add_cache(parser: Parser) -> None:
   parser.add_argument("--no-compile-cache", action="store_true", help="keep no compiled programs for the next start")
 
 
-def run_directory(out: str | pathlib.Path) -> None:
+def run_directory(out: str) -> None:
   """Answers at once where a directory is no run."""
   if not (pathlib.Path(out) / records.CONFIG).is_file():
     raise ValueError(records.no_run(out))
